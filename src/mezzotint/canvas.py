@@ -1,0 +1,102 @@
+"""The canvas a run fills: token ids at absolute positions, and a bitmap of what is decided. Pure position arithmetic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    """Canvas positions [start, end) that are decoded together; `index` counts from 0."""
+
+    index: int
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+class Canvas:
+    """Ids of a batch of rows. What is decided is known from a bitmap, never from comparing with the mask id: a prompt may contain it.
+
+    tokens: (b, n) ids on the model's device, the mask id where undecided; decided: (b, n), likewise on the device;
+    open: (b, n) on the host, the mirror of ~decided that the loop keeps without extra synchronisation;
+    start: first canvas position that is generated; padding: (b,) empty positions on the left of shorter prompts.
+    """
+
+    def __init__(self, tokens: Int[Tensor, "b n"], decided: Bool[Tensor, "b n"], start: int, mask_id: int, padding: Tensor | None = None):
+        self.tokens, self.decided, self.start, self.mask_id, self.padding = tokens, decided, start, mask_id, padding
+        self.tokens.masked_fill_(~decided, mask_id)
+        self.open = (~decided).cpu()
+
+    @staticmethod
+    def blank(prompts: Sequence[Int[Tensor, " p"]], length: int, mask_id: int, device: torch.device) -> "Canvas":
+        """Prompts of any lengths, aligned to their ends, followed by `length` masks."""
+        longest = max(len(p) for p in prompts)
+        tokens = torch.full((len(prompts), longest + length), mask_id, dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            tokens[row, longest - len(prompt) : longest] = prompt
+        decided = torch.zeros_like(tokens, dtype=torch.bool)
+        decided[:, :longest] = True
+        padding = torch.tensor([longest - len(p) for p in prompts])
+        padded = padding.to(device) if padding.any() else None
+        return Canvas(tokens.to(device), decided.to(device), longest, mask_id, padded)
+
+    @staticmethod
+    def gaps(pieces: Sequence[Sequence[int] | int], mask_id: int, device: torch.device) -> "Canvas":
+        """One row from given ids and gaps: a list of ids stands as it is, a number n is n masks."""
+        ids: list[int] = []
+        given: list[bool] = []
+        for piece in pieces:
+            count = piece if isinstance(piece, int) else len(piece)
+            ids += [mask_id] * count if isinstance(piece, int) else list(piece)
+            given += [not isinstance(piece, int)] * count
+        decided = torch.tensor([given], device=device)
+        start = given.index(False) if False in given else len(given)
+        return Canvas(torch.tensor([ids], device=device), decided, start, mask_id)
+
+    @property
+    def batch(self) -> int:
+        return self.tokens.shape[0]
+
+    @property
+    def length(self) -> int:
+        return self.tokens.shape[1]
+
+    def block(self, index: int, block_length: int) -> Block:
+        """Block number `index` of those that tile the generated part; the last may be shorter."""
+        start = self.start + index * block_length
+        return Block(index, start, min(start + block_length, self.length))
+
+    def extend(self, length: int) -> None:
+        """Add undecided positions on the right until the canvas is `length` long."""
+        extra = length - self.length
+        if extra > 0:
+            pad = (0, extra)
+            self.tokens = torch.nn.functional.pad(self.tokens, pad, value=self.mask_id)
+            self.decided = torch.nn.functional.pad(self.decided, pad, value=False)
+            self.open = torch.nn.functional.pad(self.open, pad, value=True)
+
+    def write(self, at: Int[Tensor, " w"], accepted: Bool[Tensor, "b w"], tokens: Int[Tensor, "b w"]) -> None:
+        """Decide the accepted ones of positions `at` (host). `open` is brought up to date by `mirror`."""
+        where = at.to(self.tokens.device, non_blocking=True)
+        self.tokens[:, where] = torch.where(accepted, tokens, self.tokens[:, where])
+        self.decided[:, where] |= accepted
+
+    def mirror(self, block: Block) -> Int[Tensor, "b w"]:
+        """The block's ids on the host, -1 where undecided: the one synchronisation of a step."""
+        span = slice(block.start, block.end)
+        ids = torch.where(self.decided[:, span], self.tokens[:, span], -1).cpu()
+        self.open[:, span] = ids < 0
+        return ids
+
+    def finish(self, row: int, position: int, fill: int) -> None:
+        """Decide everything of a row that is still open from `position` on, with the id `fill`."""
+        rest = ~self.decided[row, position:]
+        self.tokens[row, position:].masked_fill_(rest, fill)
+        self.decided[row, position:] = True
+        self.open[row, position:] = False

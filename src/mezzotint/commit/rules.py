@@ -1,0 +1,163 @@
+"""Commit rules: which candidates become tokens. Each is a frozen value; `begin` returns the callable that counts the block's steps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from mezzotint.commit.sampling import Prediction
+
+Accept = Callable[[Prediction], Bool[Tensor, "b w"]]
+
+
+class Rule(Protocol):
+    """`begin(steps, open)` at a block's start: steps that the block may take, and its open positions (b, w) on the host."""
+
+    def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept: ...
+
+
+def best(prediction: Prediction, counts: list[int]) -> Bool[Tensor, "b w"]:
+    """The counts[row] most confident open positions of each row."""
+    most = max(counts)
+    if most == 0:
+        return torch.zeros_like(prediction.tokens, dtype=torch.bool)
+    top = prediction.confidence.topk(most, dim=-1).indices
+    wanted = torch.arange(most) < torch.tensor(counts)[:, None]
+    return torch.zeros_like(prediction.tokens, dtype=torch.bool).scatter(-1, top, wanted.to(top.device, non_blocking=True))
+
+
+def drawn(prediction: Prediction, counts: list[int], temperature: float) -> Bool[Tensor, "b w"]:
+    """counts[row] positions of each row, drawn without replacement from softmax(confidence / temperature)."""
+    accepted = torch.zeros(prediction.tokens.shape, dtype=torch.bool)
+    weights = (prediction.confidence.float() / temperature).softmax(-1).cpu()
+    for row, (count, generator) in enumerate(zip(counts, prediction.generators, strict=True)):
+        possible = weights[row].clamp_min(torch.finfo(torch.float32).tiny) * prediction.open[row]
+        if count > 0:
+            accepted[row, torch.multinomial(possible, count, generator=generator)] = True
+    return accepted.to(prediction.tokens.device)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """A fixed number of tokens per step: the block's masks shared evenly, the first steps one more (LLaDA, get_num_transfer_tokens).
+
+    More steps: fewer tokens at once, slower, closer to one at a time.
+    """
+
+    def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
+        masks = open.sum(1).tolist()
+        step = 0
+
+        def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
+            nonlocal step
+            counts = [n // steps + (step < n % steps) if step < steps else n for n in masks]
+            step += 1
+            return best(prediction, [min(c, left) for c, left in zip(counts, prediction.open.sum(1).tolist(), strict=True)])
+
+        return accept
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Dream's schedule: time runs from 1 to `eps` in even steps t; each commits int(masks · (1 - t_next / t)), the last all.
+
+    temperature > 0 (Dream's alg_temp) draws the positions from softmax(confidence / temperature) instead of taking the surest.
+    """
+
+    eps: float = 1e-3
+    temperature: float = 0.0
+
+    def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
+        times = torch.linspace(1, self.eps, steps + 1)
+        shares = (1 - times[1:] / times[:-1]).tolist()
+        step = 0
+
+        def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
+            nonlocal step
+            left = prediction.open.sum(1).tolist()
+            counts = left if step >= steps - 1 else [int(n * shares[step]) for n in left]
+            step += 1
+            return drawn(prediction, counts, self.temperature) if self.temperature > 0 else best(prediction, counts)
+
+        return accept
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Dream's "origin": every masked position is committed independently with probability 1 - t_next / t, whatever its confidence."""
+
+    eps: float = 1e-3
+
+    def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
+        times = torch.linspace(1, self.eps, steps + 1)
+        step = 0
+
+        def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
+            nonlocal step
+            share = 1 - times[step + 1] / times[step] if step < steps - 1 else torch.tensor(1.0)
+            step += 1
+            accepted = torch.zeros(prediction.open.shape, dtype=torch.bool)
+            for row, (open, generator) in enumerate(zip(prediction.open, prediction.generators, strict=True)):
+                accepted[row, open] = torch.rand(int(open.sum()), generator=generator) < share
+            return accepted.to(prediction.tokens.device)
+
+        return accept
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Every candidate at least `tau` sure, and always the surest one (Fast-dLLM, arXiv 2505.22618, section 3.3).
+
+    Higher tau: fewer tokens per forward, closer to one at a time. The step count plays no part.
+    """
+
+    tau: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tau <= 1:
+            raise ValueError(f"threshold tau={self.tau} must lie in [0, 1]")
+
+    def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
+        def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
+            some = prediction.open.any(1).long().tolist()
+            return (prediction.confidence >= self.tau) | best(prediction, some)
+
+        return accept
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The more candidates are sure together, the less sure each must be (Fast-dLLM, theorem 1).
+
+    With n open positions sorted by confidence c, the j-th must reach 1 - f / (j + 1) (the first always passes). The first
+    that fails ends the row; if only the last fails it is committed all the same, as in the official code.
+    """
+
+    f: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.f > 0:
+            raise ValueError(f"factor f={self.f} must be above 0")
+
+    def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
+        def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
+            width = prediction.tokens.shape[1]
+            rank = torch.arange(1, width + 1, device=prediction.tokens.device)
+            least = 1 - self.f / (rank + 1.0)
+            least[0] = -1.0
+            left = prediction.open.sum(1, keepdim=True).to(prediction.tokens.device, non_blocking=True)
+            ordered = prediction.confidence.sort(-1, descending=True).values
+            fails = (ordered < least) & (rank <= left)
+            first = torch.where(fails.any(1, keepdim=True), fails.int().argmax(1, keepdim=True) + 1, left)
+            count = first - 1
+            count = (count + ((count == 0) | (count == left - 1))).clamp(min=torch.zeros_like(left), max=left)
+            place = prediction.confidence.argsort(-1, descending=True).argsort(-1)
+            return (place < count) & prediction.open.to(place.device, non_blocking=True)
+
+        return accept
+
+
+RULES: dict[str, type] = {"quota": Quota, "timed": Timed, "origin": Origin, "threshold": Threshold, "factor": Factor}

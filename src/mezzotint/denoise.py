@@ -1,0 +1,206 @@
+"""The one loop: a model, a canvas, a recipe and a seed in; steps out. Every method is a strategy that this loop asks."""
+
+import time
+import warnings
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from mezzotint.canvas import Block, Canvas
+from mezzotint.models.guidance import Guided
+from mezzotint.models.transformer import Transformer
+from mezzotint.recipe import Recipe, round_up
+from mezzotint.types import Moment, Positions
+
+NOTHING = torch.empty(0, dtype=torch.long)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One denoising step.
+
+    index: from 0; block: the active block; computed, visible: canvas positions of the forward (computed is empty if the
+    logits were reused); accepted: (b, block) what this step decided, on the host; ids: (b, block) the block's ids after it,
+    -1 where undecided, on the host; tokens: (b, n) the canvas itself on the device, which later steps change;
+    finished: (b,) "stop", "length" or None per row.
+    """
+
+    index: int
+    block: Block
+    computed: Positions
+    visible: Positions
+    accepted: Bool[Tensor, "b w"]
+    ids: Int[Tensor, "b w"]
+    tokens: Int[Tensor, "b n"]
+    finished: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The end of a run.
+
+    tokens: (b, prompt + generated) ids from `denoise_all`, the answer's ids from `generate`; forwards: model calls;
+    positions_computed: rows run through the network, summed over forwards and the batch; seconds: wall time;
+    finish_reasons: per row, "stop" (a stop id was decided) or "length" (the canvas is full).
+    """
+
+    tokens: Tensor
+    forwards: int
+    positions_computed: int
+    seconds: float
+    finish_reasons: tuple[str, ...]
+    recipe: Recipe
+    text: str = ""
+
+    @property
+    def finish_reason(self) -> str:
+        return self.finish_reasons[0]
+
+
+class Tally:
+    """What a run has cost so far, and until when each row was still open."""
+
+    def __init__(self, batch: int):
+        self.forwards = self.positions = 0
+        self.row_forwards, self.row_positions = [0] * batch, [0] * batch
+        self._running = [True] * batch
+
+    def count(self, step: Step) -> None:
+        rows = len(self._running)
+        if len(step.computed):
+            self.forwards += 1
+            self.positions += rows * len(step.computed)
+            for row in range(rows):
+                if self._running[row]:
+                    self.row_forwards[row] += 1
+                    self.row_positions[row] += len(step.computed)
+        self._running = [reason is None for reason in step.finished]
+
+
+def as_canvas(prompt: Canvas | Tensor | Sequence[Tensor], model: Transformer, recipe: Recipe) -> Canvas:
+    """The canvas a prompt starts: a (b, p) tensor or a list of 1-D tensors of any lengths, followed by masks."""
+    if isinstance(prompt, Canvas):
+        return prompt
+    rows = [torch.as_tensor(row, dtype=torch.long).cpu() for row in prompt]
+    if not rows or any(row.ndim != 1 for row in rows):
+        raise ValueError("the prompt must be a (batch, length) tensor of token ids or a list of 1-D ones")
+    ahead = recipe.gen_length if recipe.max_tokens is None else min(recipe.gen_length, round_up(recipe.max_tokens, recipe.width))
+    return Canvas.blank(rows, ahead, model.config.mask_id, model.device)
+
+
+def stop_positions(ids: Int[Tensor, "b w"], stop_ids: Int[Tensor, " s"], early_stop: str) -> list[int | None]:
+    """Where each row ends inside its block: its first stop id, once everything before it (or the whole block) is decided."""
+    decided = (ids >= 0).long().cumprod(1).bool()
+    if early_stop == "block":
+        decided &= decided[:, -1:]
+    stops = torch.isin(ids, stop_ids) & decided
+    return [int(row.int().argmax()) if found else None for row, found in zip(stops, stops.any(1).tolist(), strict=True)]
+
+
+_warned: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+def warn_beyond(model: Transformer, length: int) -> None:
+    """Once per model: a run is longer than what the model was trained on, and nothing was done about it."""
+    config = model.config
+    if length > config.max_length and config.rope_scaling is None and model not in _warned:
+        _warned.add(model)
+        warnings.warn(
+            f"the canvas of {length} tokens exceeds the model's trained length of {config.max_length}; "
+            "choose a scaling with rope_scaling=RopeScaling('ntk', 2) or --rope-scaling ntk:2",
+            stacklevel=3,
+        )
+
+
+@torch.inference_mode()
+def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], recipe: Recipe | None = None, *, seed: int | Sequence[int] = 0) -> Iterator[Step]:
+    """Uncover a canvas step by step.
+
+    prompt: token ids (b, p), a list of 1-D id tensors of any lengths, or a `Canvas`, which is filled in place. seed: one per row,
+    or a number to which row i adds i; a row's result does not depend on its neighbours. Raises ValueError for input that cannot be run.
+    """
+    recipe = recipe or Recipe()
+    canvas = as_canvas(prompt, model, recipe)
+    generators = [torch.Generator().manual_seed(s) for s in row_seeds(seed, canvas.batch)]
+    grows = recipe.max_tokens is not None and not isinstance(prompt, Canvas)
+    limit = canvas.start + round_up(recipe.max_tokens, recipe.width) if grows else canvas.length  # type: ignore[arg-type]
+    warn_beyond(model, limit)
+
+    network = model if recipe.cfg_scale == 0 else Guided(model, recipe.cfg_scale, canvas.decided.clone())
+    memory = network.memory(canvas.batch, canvas.length) if recipe.cache.stores else None
+    attention, cache = recipe.attention.begin(canvas), recipe.cache.begin(canvas)
+    suffix = recipe.suffix.begin(canvas, torch.Generator().manual_seed(generators[0].initial_seed()))
+    stop_ids = torch.tensor(model.config.stop_ids)
+    stops = recipe.early_stop != "off" and bool(canvas.open[:, canvas.start :].all())
+    finished: list[str | None] = [None] * canvas.batch
+    step = index = 0
+
+    while (block := canvas.block(index, recipe.width)).start < limit and canvas.open.any():
+        if grows:
+            canvas.extend(min(limit, block.start + recipe.gen_length))
+            block = canvas.block(index, recipe.width)
+            if memory is not None:
+                memory.grow(canvas.length)
+        span = slice(block.start, block.end)
+        accept = recipe.commit.begin(recipe.steps_per_block, canvas.open[:, span])
+        visible = suffix(block)
+        logits = predict = None
+        within = 0
+        while (open := canvas.open[:, span].clone()).any():
+            computed = NOTHING
+            if logits is None:
+                moment = Moment(step, block, within)
+                computed = cache(moment, visible)
+                predict = block.start + open.any(0).nonzero()[:, 0]
+                logits = network(
+                    canvas.tokens[:, computed.to(canvas.tokens.device, non_blocking=True)],
+                    computed,
+                    over=visible,
+                    attend=attention(moment),
+                    memory=memory,
+                    padding=canvas.padding,
+                    predict=predict,
+                )
+            prediction = recipe.sampler(logits, open[:, predict - block.start], generators)
+            canvas.write(predict, accept(prediction), prediction.tokens)
+            ids = canvas.mirror(block)
+            accepted = open & (ids >= 0)
+            if stops:
+                for row, position in enumerate(stop_positions(ids, stop_ids, recipe.early_stop)):
+                    if position is not None and finished[row] is None:
+                        finished[row] = "stop"
+                        canvas.finish(row, block.start + position + 1, model.config.pad_id)
+            if block.end >= limit:
+                done = ~canvas.open.any(1)
+                finished = [reason or ("length" if full else None) for reason, full in zip(finished, done.tolist(), strict=True)]
+            yield Step(step, block, computed, visible, accepted, ids, canvas.tokens, tuple(finished))
+            if accepted.any() or not recipe.reuse:
+                logits = None
+            step += 1
+            within += 1
+        index += 1
+
+
+def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
+    """One seed per row."""
+    seeds = [seed + row for row in range(rows)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != rows:
+        raise ValueError(f"seed has {len(seeds)} values for {rows} rows; give one per row, or one number")
+    return seeds
+
+
+def denoise_all(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], recipe: Recipe | None = None, *, seed: int | Sequence[int] = 0) -> Generation:
+    """Run `denoise` to its end. The tokens are (b, prompt + generated), shorter prompts padded on the left."""
+    recipe = recipe or Recipe()
+    begun = time.perf_counter()
+    canvas = as_canvas(prompt, model, recipe)
+    tally = Tally(canvas.batch)
+    tokens, reasons = canvas.tokens, ("length",) * canvas.batch
+    for step in denoise(model, prompt, recipe, seed=seed):
+        tally.count(step)
+        tokens, reasons = step.tokens, tuple(reason or "length" for reason in step.finished)
+    return Generation(tokens.clone(), tally.forwards, tally.positions, time.perf_counter() - begun, reasons, recipe)

@@ -1,0 +1,32 @@
+"""Lists to copy, reverse, sort and count, as the instruction says."""
+
+import random
+
+from mezzotint.evaluation.tasks.example import Example
+from mezzotint.evaluation.tasks.words import KEYS
+
+
+def make(rng: random.Random, hard: bool) -> Example:
+    """3–7 items; hard: 10–14."""
+    size = rng.randint(10, 14) if hard else rng.randint(3, 7)
+    kind = rng.choice(("copy", "reverse", "sort", "sort", "count"))
+    if kind == "sort":
+        numbers = rng.sample(range(100), size)
+        up = rng.random() < 0.5
+        order = "from small to large" if up else "from large to small"
+        prompt = f"Sort {order}: {' '.join(map(str, numbers))}"
+        answer = " ".join(map(str, sorted(numbers, reverse=not up)))
+    elif kind == "count":
+        few = rng.sample(KEYS, 3)
+        words = [rng.choice(few) for _ in range(size)]
+        prompt = f"How often does {few[0]} occur? {' '.join(words)}"
+        answer = str(words.count(few[0]))
+    else:
+        words = rng.sample(KEYS, size)
+        prompt = f"{kind.capitalize()} these words: {' '.join(words)}"
+        answer = " ".join(words if kind == "copy" else reversed(words))
+    return Example("lists", prompt, answer, hard, {"kind": kind})
+
+
+def score(example: Example, text: str) -> bool:
+    return text.split() == example.answer.split()

@@ -1,0 +1,18 @@
+"""One file per checkpoint family: its tensor names, its quirks, its `config.json`."""
+
+from types import ModuleType
+
+from mezzotint.models.families import dream, llada
+
+FAMILIES: tuple[ModuleType, ...] = (llada, dream)
+
+
+def family_of(config: dict) -> ModuleType:
+    """The family that recognises a `config.json`. Raises ValueError listing what is supported."""
+    for family in FAMILIES:
+        if family.recognises(config):
+            return family
+    supported = ", ".join(name for family in FAMILIES for name in family.ARCHITECTURES)
+    raise ValueError(
+        f"config.json: architectures={config.get('architectures')!r} (model_type={config.get('model_type')!r}) is not supported; supported: {supported}"
+    )

@@ -1,0 +1,100 @@
+"""LLaDA (arXiv 2502.09992): LLaDA-8B-Base, LLaDA-8B-Instruct, LLaDA-1.5, and Mezzotint's own bundled model.
+
+Official names: `blocks.{i}.ff_out` is the MLP's down projection, the top-level `ff_out` the output head.
+Logits are not shifted: row p predicts position p.
+"""
+
+from mezzotint.models.config import ModelConfig
+from mezzotint.models.families.fields import Fields
+
+ARCHITECTURES = ("LLaDAModelLM", "LLaDAModel")
+
+OUTER = {
+    "embedding.weight": "model.transformer.wte.weight",
+    "norm.weight": "model.transformer.ln_f.weight",
+    "head.weight": "model.transformer.ff_out.weight",
+}
+INNER = {
+    "attention_norm.weight": "attn_norm.weight",
+    "attention.q": "q_proj",
+    "attention.k": "k_proj",
+    "attention.v": "v_proj",
+    "attention.out.weight": "attn_out.weight",
+    "mlp_norm.weight": "ff_norm.weight",
+    "mlp.gate.weight": "ff_proj.weight",
+    "mlp.up.weight": "up_proj.weight",
+    "mlp.down.weight": "ff_out.weight",
+}
+LAYER = "model.transformer.blocks.{}."
+TURN_END = "<|eot_id|>"
+
+REQUIRED = {
+    "block_type": "llama",
+    "activation_type": "silu",
+    "layer_norm_type": "rms",
+    "rope": True,
+    "alibi": False,
+    "include_bias": False,
+    "attention_layer_norm": False,
+    "scale_logits": False,
+    "input_emb_norm": False,
+    "block_group_size": 1,
+}
+"""Fields that select another network; the released checkpoints all have these values."""
+
+
+def recognises(config: dict) -> bool:
+    """LLaDA-MoE says model_type `llada` too, so the architecture and the fields decide."""
+    return bool(set(config.get("architectures") or ()) & set(ARCHITECTURES)) and "block_type" in config
+
+
+def configure(config: dict) -> ModelConfig:
+    """The model's shape from LLaDA's `config.json`. Raises ValueError naming a field that is missing or unsupported."""
+    fields = Fields(config, "LLaDA")
+    fields.demand(REQUIRED)
+    heads, hidden = fields.integer("n_heads"), fields.integer("d_model")
+    eos = fields.integer("eos_token_id")
+    return ModelConfig(
+        family="llada",
+        vocab_size=fields.integer("embedding_size", fields.integer("vocab_size")),
+        hidden_size=hidden,
+        layers=fields.integer("n_layers"),
+        heads=heads,
+        kv_heads=fields.integer("n_kv_heads", heads),
+        head_dim=hidden // heads,
+        mlp_size=fields.integer("mlp_hidden_size", hidden * int(config.get("mlp_ratio") or 4)),
+        norm_eps=fields.number("rms_norm_eps", 1e-5),
+        rope_theta=fields.number("rope_theta", 10000.0),
+        rope_full_precision=bool(config.get("rope_full_precision", True)),
+        qkv_bias=bool(config.get("include_qkv_bias", False)),
+        tied_head=bool(config.get("weight_tying", False)),
+        max_length=fields.integer("max_sequence_length"),
+        mask_id=fields.integer("mask_token_id"),
+        stop_ids=(eos,),
+        pad_id=fields.integer("pad_token_id", eos),
+    )
+
+
+def official(config: ModelConfig) -> dict:
+    """LLaDA's `config.json` for a shape: what `configure` reads back."""
+    return {
+        "architectures": ["LLaDAModelLM"],
+        "model_type": "llada",
+        **REQUIRED,
+        "d_model": config.hidden_size,
+        "n_layers": config.layers,
+        "n_heads": config.heads,
+        "n_kv_heads": config.kv_heads,
+        "mlp_hidden_size": config.mlp_size,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_full_precision": config.rope_full_precision,
+        "include_qkv_bias": config.qkv_bias,
+        "weight_tying": config.tied_head,
+        "max_sequence_length": config.max_length,
+        "vocab_size": config.vocab_size,
+        "embedding_size": config.vocab_size,
+        "mask_token_id": config.mask_id,
+        "eos_token_id": config.stop_ids[0],
+        "pad_token_id": config.pad_id,
+    }

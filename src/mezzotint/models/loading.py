@@ -1,0 +1,169 @@
+"""Checkpoints from a folder or a hub id: safetensors only, memory-mapped, checked tensor by tensor; no code of theirs is ever run."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from mezzotint.models.families import family_of
+from mezzotint.models.families.names import translate
+from mezzotint.models.rope import RopeScaling
+from mezzotint.models.transformer import Transformer
+
+BUNDLED = Path(__file__).parent.parent / "bundled"
+HUB_FILES = [
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*",
+    "*token*.json",
+    "vocab*",
+    "merges.txt",
+    "chat_template*",
+]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be loaded; the message names the file or tensor and what is supported."""
+
+
+def folder_of(source: str | Path | None) -> Path:
+    """A local folder for a folder, a hub id (downloaded, or found in the cache when offline), or None for the bundled model."""
+    if source is None:
+        return BUNDLED
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(f"model={str(source)!r} is a file; give the folder that holds config.json and *.safetensors")
+    text = str(source)
+    if text.count("/") != 1 or text.startswith((".", "/", "~")):
+        raise CheckpointError(f"model={text!r} is neither a folder nor a hub id such as GSAI-ML/LLaDA-8B-Instruct")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(text, allow_patterns=HUB_FILES))
+    except Exception as error:  # the hub client raises many unrelated types; all mean the same to the user
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"model={text!r} is not a local folder and could not be fetched from the hub ({reason})") from None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json as a dictionary."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no config.json; it is not a checkpoint folder") from None
+    except ValueError as error:
+        raise CheckpointError(f"{folder / 'config.json'} is not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / 'config.json'} must hold a JSON object")
+    return config
+
+
+def tensor_files(folder: Path) -> dict[str, Path]:
+    """tensor name -> the safetensors file that holds it."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        except (ValueError, KeyError, TypeError):
+            raise CheckpointError(f"{index} is not a safetensors index: it needs a 'weight_map' of tensor names to files") from None
+        strange = next((f for f in table.values() if not isinstance(f, str) or Path(f).name != f), None)
+        if strange is not None:
+            raise CheckpointError(f"{index.name} names {strange!r}, which is not a file of the same folder")
+        missing = sorted({f for f in table.values() if not (folder / f).exists()})
+        if missing:
+            raise CheckpointError(f"{folder} lacks the shard {missing[0]} that {index.name} names ({len(missing)} missing in all)")
+        return {name: folder / file for name, file in table.items()}
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")))
+        found = f"; {pickles[0]} is a pickle, which is never read: convert it to safetensors" if pickles else ""
+        raise CheckpointError(f"{folder} has no *.safetensors{found}")
+    found_in: dict[str, Path] = {}
+    for file in files:
+        with opened(file) as tensors:
+            found_in.update(dict.fromkeys(tensors.keys(), file))
+    return found_in
+
+
+def opened(file: Path):
+    """A memory-mapped safetensors file. Raises CheckpointError if it is truncated or damaged."""
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read as safetensors (truncated or damaged): {error}") from None
+
+
+def load_model(
+    source: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | str | None = None,
+    rope_scaling: RopeScaling | str | None = None,
+) -> Transformer:
+    """A model from a folder, a hub id or (None) the package itself, in evaluation mode.
+
+    dtype: a torch dtype or its name; None keeps the checkpoint's, except that a bf16 bundled model computes in float32 on a CPU.
+    On a CPU with the checkpoint's own dtype the weights stay memory-mapped; otherwise they are converted one by one.
+    rope_scaling: for contexts beyond the trained length, e.g. "ntk:4" (see `RopeScaling`).
+    Raises CheckpointError naming the file or tensor that is missing, damaged or of the wrong shape.
+    """
+    folder = folder_of(source)
+    device = torch.device(device)
+    raw = read_config(folder)
+    try:
+        family = family_of(raw)
+        config = family.configure(raw)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+    if rope_scaling is not None:
+        scaling = RopeScaling.parse(rope_scaling) if isinstance(rope_scaling, str) else rope_scaling
+        if scaling.original_length == 0:
+            scaling = dataclasses.replace(scaling, original_length=config.max_length)
+        config = dataclasses.replace(config, rope_scaling=scaling)
+    wanted = dtype_of(dtype)
+    if wanted is None and source is None and device.type == "cpu":
+        wanted = torch.float32
+    with torch.device("meta"):
+        model = Transformer(config)
+    files = tensor_files(folder)
+    expected = dict(model.named_parameters())
+    for ours, theirs in translate(family, config).items():
+        if theirs not in files:
+            raise CheckpointError(f"{folder} has no tensor {theirs!r}")
+        weight = read_tensor(files[theirs], theirs, device, wanted)
+        if weight.shape != expected[ours].shape:
+            raise CheckpointError(f"{files[theirs].name}: {theirs} has shape {tuple(weight.shape)}, config.json asks for {tuple(expected[ours].shape)}")
+        owner, _, name = ours.rpartition(".")
+        setattr(model.get_submodule(owner), name, nn.Parameter(weight, requires_grad=False))
+    if config.tied_head:
+        model.head.weight = model.embedding.weight
+    return model.eval()
+
+
+def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    found = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+    if dtype not in found:
+        raise ValueError(f"dtype={dtype!r} is unknown; accepted: {', '.join(found)}")
+    return found[dtype]
+
+
+def read_tensor(file: Path, name: str, device: torch.device, dtype: torch.dtype | None) -> Tensor:
+    """One tensor; the file is mapped only while it is read, so that converted weights and their source never pile up."""
+    with opened(file) as tensors:
+        try:
+            weight = tensors.get_tensor(name)
+        except SafetensorError as error:
+            raise CheckpointError(f"{file.name}: tensor {name!r} cannot be read: {error}") from None
+        if not weight.is_floating_point():
+            raise CheckpointError(f"{file.name}: {name} is stored as {weight.dtype}; supported: floating point")
+        return weight.to(device=device, dtype=dtype or weight.dtype)

@@ -1,0 +1,92 @@
+"""Rotary position embedding (RoFormer, arXiv 2104.09864) for explicit absolute positions, and its scalings.
+
+Scaling makes contexts beyond the trained length possible; it is always an explicit choice:
+linear interpolation (2306.15595), NTK-aware, YaRN (2309.00071) and LongRoPE's per-frequency factors (2402.13753).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+KINDS = ("linear", "ntk", "yarn", "longrope")
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How frequencies change for a context `factor` times longer than `original_length` tokens.
+
+    kind: "linear" divides every frequency by `factor`; "ntk" raises theta instead, so that high frequencies
+    stay; "yarn" interpolates only slow frequencies (`beta_fast`, `beta_slow` are rotations over the original
+    length) and scales attention by 0.1·ln(factor)+1; "longrope" divides frequency i by `factors[i]`.
+    """
+
+    kind: str
+    factor: float = 1.0
+    original_length: int = 0
+    factors: tuple[float, ...] = ()
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"rope scaling kind={self.kind!r} is unknown; accepted: {', '.join(KINDS)}")
+        if not self.factor >= 1.0:
+            raise ValueError(f"rope scaling factor={self.factor} must be at least 1")
+        if self.kind == "longrope" and not self.factors:
+            raise ValueError("rope scaling kind='longrope' needs factors=(...), one per frequency (head_dim / 2 of them)")
+        if self.kind in ("yarn", "longrope") and self.original_length <= 0:
+            raise ValueError(f"rope scaling kind={self.kind!r} needs original_length, the trained length in tokens")
+
+    @staticmethod
+    def parse(text: str) -> "RopeScaling":
+        """`kind:factor`, e.g. `ntk:4`, or `yarn:4@4096` where the trained length has to be named."""
+        kind, _, rest = text.partition(":")
+        factor, _, original = rest.partition("@")
+        try:
+            return RopeScaling(kind, float(factor or 1.0), int(original or 0))
+        except ValueError as error:
+            raise ValueError(f"rope scaling {text!r}: {error}; write KIND:FACTOR or KIND:FACTOR@TRAINED_LENGTH") from None
+
+
+def frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tuple[Float[Tensor, " half"], float]:
+    """Inverse frequencies (radians per position, fp32) and the factor that multiplies cos and sin."""
+    exponent = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+    if scaling is None:
+        return theta**-exponent, 1.0
+    if scaling.kind == "linear":
+        return theta**-exponent / scaling.factor, 1.0
+    if scaling.kind == "ntk":
+        return (theta * scaling.factor ** (head_dim / (head_dim - 2))) ** -exponent, 1.0
+    if scaling.kind == "longrope":
+        if len(scaling.factors) != head_dim // 2:
+            raise ValueError(f"rope scaling has {len(scaling.factors)} factors; this model needs head_dim / 2 = {head_dim // 2}")
+        growth = math.log(scaling.factor) / math.log(scaling.original_length)
+        return theta**-exponent / torch.tensor(scaling.factors), math.sqrt(1.0 + growth)
+    plain = theta**-exponent
+
+    def dimension(rotations: float) -> float:
+        """The (fractional) frequency index that turns `rotations` times over the original length."""
+        return head_dim * math.log(scaling.original_length / (rotations * 2 * math.pi)) / (2 * math.log(theta))
+
+    low = max(math.floor(dimension(scaling.beta_fast)), 0)
+    high = min(math.ceil(dimension(scaling.beta_slow)), head_dim - 1)
+    slow = ((torch.arange(head_dim // 2) - low) / max(high - low, 1e-3)).clamp(0, 1)
+    return plain * (1 - slow) + plain / scaling.factor * slow, 0.1 * math.log(scaling.factor) + 1.0
+
+
+def rotate(x: Float[Tensor, "b heads rows dim"], cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate feature i with feature i + dim/2 by the row's angle; cos and sin are (b or 1, 1, rows, dim)."""
+    left, right = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-right, left), dim=-1) * sin
+
+
+def angles(
+    positions: Int[Tensor, "b rows"], inverse: Float[Tensor, " half"], factor: float
+) -> tuple[Float[Tensor, "b 1 rows dim"], Float[Tensor, "b 1 rows dim"]]:
+    """cos and sin of every row's angles, fp32."""
+    turned = positions[:, None, :, None].float() * inverse
+    both = torch.cat((turned, turned), dim=-1)
+    return both.cos() * factor, both.sin() * factor

@@ -1,0 +1,193 @@
+"""One bidirectional transformer for every dense family (LLaDA, Dream): RMSNorm, RoPE, SwiGLU, optional GQA and biases.
+
+Positions are explicit: a forward computes the rows `at` and lets them see the rows `over`; what is seen but not
+computed comes from a `Memory`. Who looks at whom inside that is the attention callable's business.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mezzotint.models.config import ModelConfig
+from mezzotint.models.memory import Memory
+from mezzotint.models.rope import angles, frequencies, rotate
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a forward takes place: canvas positions on the host, and the keys that are real.
+
+    at: (rows,) positions computed; over: (visible,) positions seen, at ⊆ over;
+    valid: (batch, visible) on the device, False on the padding of shorter prompts; None when nothing is padded.
+    """
+
+    at: Int[Tensor, " rows"]
+    over: Int[Tensor, " visible"]
+    valid: Bool[Tensor, "b visible"] | None = None
+
+
+Attend = Callable[[int, Tensor, Tensor, Tensor, Scope], Tensor]
+"""attend(layer, q (b, heads, rows, dim), k (b, kv, visible, dim), v, scope) -> (b, heads, rows, dim), scale 1/√dim."""
+
+
+def dense(layer: int, q: Tensor, k: Tensor, v: Tensor, scope: Scope) -> Tensor:
+    """Every row sees every valid position."""
+    mask = None if scope.valid is None else scope.valid[:, None, None, :]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) in fp32, cast back, then times the weight, as LLaDA and Qwen2 do."""
+
+    def __init__(self, size: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype) * self.weight
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
+        self.full_precision = config.rope_full_precision
+        self.q = nn.Linear(config.hidden_size, config.heads * config.head_dim, bias=config.qkv_bias)
+        self.k = nn.Linear(config.hidden_size, config.kv_heads * config.head_dim, bias=config.qkv_bias)
+        self.v = nn.Linear(config.hidden_size, config.kv_heads * config.head_dim, bias=config.qkv_bias)
+        self.out = nn.Linear(config.heads * config.head_dim, config.hidden_size, bias=False)
+
+    def split(self, x: Tensor, heads: int) -> Tensor:
+        return x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
+
+    def turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotate in fp32 (LLaDA) or in the activations' dtype (Dream)."""
+        if self.full_precision:
+            return rotate(x.float(), cos, sin).to(x.dtype)
+        return rotate(x, cos.to(x.dtype), sin.to(x.dtype))
+
+    def forward(self, layer: int, x: Tensor, cos: Tensor, sin: Tensor, scope: Scope, attend: Attend, memory: Memory | None) -> Tensor:
+        q = self.turn(self.split(self.q(x), self.heads), cos, sin)
+        k = self.turn(self.split(self.k(x), self.kv_heads), cos, sin)
+        v = self.split(self.v(x), self.kv_heads)
+        if memory is not None:
+            memory.write(layer, scope.at, k, v)
+            k, v = memory.read(layer, scope.over)
+        mixed = attend(layer, q, k, v, scope)
+        return self.out(mixed.transpose(1, 2).flatten(-2))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.gate = nn.Linear(config.hidden_size, config.mlp_size, bias=False)
+        self.up = nn.Linear(config.hidden_size, config.mlp_size, bias=False)
+        self.down = nn.Linear(config.mlp_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.attention_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.attention = Attention(config)
+        self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, layer: int, x: Tensor, cos: Tensor, sin: Tensor, scope: Scope, attend: Attend, memory: Memory | None) -> Tensor:
+        x = x + self.attention(layer, self.attention_norm(x), cos, sin, scope, attend, memory)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Transformer(nn.Module):
+    """A masked diffusion language model. Call it with token ids and absolute positions; it returns logits."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tied_head:
+            self.head.weight = self.embedding.weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    def memory(self, batch: int, capacity: int) -> Memory:
+        """An empty memory of `capacity` positions for one run of `batch` rows."""
+        c = self.config
+        return Memory(c.layers, batch, c.kv_heads, c.head_dim, capacity, self.embedding.weight)
+
+    def hidden(
+        self,
+        tokens: Int[Tensor, "b rows"],
+        at: Int[Tensor, " rows"] | None = None,
+        *,
+        over: Int[Tensor, " visible"] | None = None,
+        attend: Attend = dense,
+        memory: Memory | None = None,
+        padding: Int[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b rows hidden"]:
+        """The final norm's output for the computed rows. Arguments as for `forward`."""
+        at = torch.arange(tokens.shape[1]) if at is None else at
+        over = at if over is None else over
+        if memory is None and over is not at and not torch.equal(at, over):
+            raise ValueError("`over` names positions outside `at`; reading them needs a memory")
+        device = tokens.device
+        columns = at.to(device, non_blocking=True)[None]
+        positions, valid = columns, None
+        if padding is not None:
+            positions = (columns - padding[:, None]).clamp_min(0)
+            valid = over.to(device, non_blocking=True)[None] >= padding[:, None]
+        inverse, factor = frequencies(self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
+        cos, sin = angles(positions, inverse.to(device), factor)
+        scope = Scope(at, over, valid)
+        x = self.embedding(tokens)
+        for index, layer in enumerate(self.layers):
+            x = layer(index, x, cos, sin, scope, attend, memory)
+        return self.norm(x)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b rows"],
+        at: Int[Tensor, " rows"] | None = None,
+        *,
+        over: Int[Tensor, " visible"] | None = None,
+        attend: Attend = dense,
+        memory: Memory | None = None,
+        padding: Int[Tensor, " b"] | None = None,
+        predict: Int[Tensor, " wanted"] | None = None,
+    ) -> Float[Tensor, "b wanted vocab"]:
+        """Logits for tokens (b, rows) standing at canvas positions `at` (1-D, host, sorted; default 0..rows-1).
+
+        over: positions the rows may see, a superset of `at`; those not in `at` are read from `memory`.
+        padding: (b,) on the device; row b's first `padding[b]` canvas positions are empty, so its real position is
+            canvas position minus padding, and nobody sees the empty ones.
+        predict: canvas positions (host) whose tokens are wanted; only their logits are computed, and logits[:, j]
+            predicts `predict[j]` in every family. Without it, the head's raw output for every computed row, as the
+            checkpoint's own code returns it (Dream: row i predicts position i + 1).
+        """
+        at = torch.arange(tokens.shape[1]) if at is None else at
+        x = self.hidden(tokens, at, over=over, attend=attend, memory=memory, padding=padding)
+        if predict is not None:
+            source = predict - self.config.shift
+            rows = torch.searchsorted(at, source.clamp_min(int(at[0])))
+            if int(rows[-1]) >= len(at) or not torch.equal(at[rows], source.clamp_min(int(at[0]))):
+                raise LookupError(f"`predict` asks for positions whose row (shift {self.config.shift}) is not in `at`")
+            contiguous = int(rows[-1]) - int(rows[0]) + 1 == len(rows)
+            x = x[:, int(rows[0]) : int(rows[-1]) + 1] if contiguous else x[:, rows.to(x.device, non_blocking=True)]
+        return self.head(x)

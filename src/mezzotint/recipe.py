@@ -1,0 +1,133 @@
+"""A recipe names everything about a run that is not the model, the prompt or the seed. Frozen, printable, JSON and CLI round trip."""
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from mezzotint.attention import Dense
+from mezzotint.cache import NoCache
+from mezzotint.commit import CONFIDENCES, SAMPLINGS, Quota, Rule, Sampler
+from mezzotint.strategies import KINDS, convert, parse, write
+from mezzotint.suffix import Full
+from mezzotint.types import Attention, Cache, Suffix
+
+EARLY_STOPS = ("step", "block", "off")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a canvas is decoded.
+
+    gen_length: masks after the prompt, in tokens; block_length: masks decoded together, left to right (None: all of them);
+    steps: forwards for the whole canvas under a schedule such as `Quota` (None: gen_length, one token each), a multiple of the blocks.
+    max_tokens: None decodes the fixed canvas of gen_length. A number is the most tokens wanted: the canvas then reaches gen_length
+        beyond the active block and grows with it, so that long answers cost what they need.
+    commit, suffix, cache, attention: the four strategies.
+    sampling, temperature, top_p, top_k, confidence: see `Sampler`; temperature 0 is greedy, top_k 0 keeps all.
+    cfg_scale: classifier-free guidance (LLaDA, 0 off); costs twice the rows.
+    early_stop: "step" ends a row as soon as a stop id stands in its decided prefix; "block" when a finished block holds one
+        (DPad's early termination); "off" decodes the whole canvas, as the official baselines do.
+    reuse: at temperature 0, a step after one that committed nothing takes its logits instead of a forward (lossless).
+    """
+
+    gen_length: int = 128
+    block_length: int | None = 32
+    steps: int | None = None
+    max_tokens: int | None = None
+    commit: Rule = field(default_factory=Quota)
+    suffix: Suffix = field(default_factory=Full)
+    cache: Cache = field(default_factory=NoCache)
+    attention: Attention = field(default_factory=Dense)
+    sampling: str = "gumbel"
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    confidence: str = "probability"
+    cfg_scale: float = 0.0
+    early_stop: str = "step"
+    reuse: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("gen_length", "block_length", "steps", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+        if self.block_length is not None and self.gen_length % self.block_length:
+            fit = round_up(self.gen_length, self.block_length)
+            raise ValueError(f"gen_length={self.gen_length} is not a multiple of block_length={self.block_length}; use e.g. gen_length={fit}")
+        if self.steps is not None and self.steps < self.blocks:
+            raise ValueError(f"steps={self.steps} is fewer than the {self.blocks} blocks; give at least one step per block or a larger block_length")
+        if self.steps is not None and self.steps % self.blocks:
+            fit = round_up(self.steps, self.blocks)
+            raise ValueError(f"steps={self.steps} is not a multiple of the {self.blocks} blocks; use e.g. steps={fit}")
+        for name, accepted in (("sampling", SAMPLINGS), ("confidence", CONFIDENCES), ("early_stop", EARLY_STOPS)):
+            if getattr(self, name) not in accepted:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature={self.temperature} must be 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} must lie in (0, 1]")
+        if self.top_k < 0:
+            raise ValueError(f"top_k={self.top_k} must be 0 (all) or more")
+        if not self.cfg_scale >= 0:
+            raise ValueError(f"cfg_scale={self.cfg_scale} must be 0 (off) or more")
+
+    @property
+    def width(self) -> int:
+        """Tokens per block."""
+        return self.block_length or self.gen_length
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the fixed canvas."""
+        return self.gen_length // self.width
+
+    @property
+    def steps_per_block(self) -> int:
+        return (self.steps or self.gen_length) // self.blocks
+
+    @property
+    def sampler(self) -> Sampler:
+        return Sampler(self.sampling, self.temperature, self.top_p, self.top_k, self.confidence)
+
+    def with_(self, **changes: Any) -> "Recipe":
+        """A copy with some fields changed; strategies may be given as text (`commit="threshold:tau=0.8"`)."""
+        for name in changes:
+            if name not in FIELDS:
+                raise ValueError(f"recipe field {name!r} is unknown; accepted: {', '.join(FIELDS)}")
+        read = {n: parse(n, v) if n in KINDS and isinstance(v, str) else v for n, v in changes.items()}
+        return dataclasses.replace(self, **read)
+
+    def with_text(self, changes: dict[str, str]) -> "Recipe":
+        """As `with_`, every value written as text, e.g. from a command line."""
+        hints = typing.get_type_hints(Recipe)
+        return self.with_(**{n: v if n in KINDS or n not in hints else convert("recipe", n, hints[n], v) for n, v in changes.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; strategies as text. Read back by `from_dict`."""
+        return {n: write(n, getattr(self, n)) if n in KINDS else getattr(self, n) for n in FIELDS}
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> "Recipe":
+        return Recipe().with_(**values)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict())
+
+    @staticmethod
+    def from_json(text: str) -> "Recipe":
+        return Recipe.from_dict(json.loads(text))
+
+    def __str__(self) -> str:
+        """The fields that differ from the defaults, as the command line writes them."""
+        plain, mine = Recipe().to_dict(), self.to_dict()
+        return " ".join(f"--{n.replace('_', '-')} {str(v).lower() if v is None or isinstance(v, bool) else v}" for n, v in mine.items() if v != plain[n])
+
+
+FIELDS = tuple(f.name for f in dataclasses.fields(Recipe))
+
+
+def round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

@@ -1,0 +1,57 @@
+"""DPad (arXiv 2508.14148): far suffix masks are dropped before the forward pass, by a sliding window and distance-decay dropout."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mezzotint.canvas import Block, Canvas
+from mezzotint.types import Positions
+
+
+def undroppable(canvas: Canvas, block: Block) -> Positions:
+    """Positions after the block that some row has decided: real text is never dropped, only masks are."""
+    return block.end + (~canvas.open[:, block.end :].all(0)).nonzero()[:, 0]
+
+
+def sliding_window(distance: Int[Tensor, " suffix"], window: int) -> Bool[Tensor, " suffix"]:
+    """True within `window` positions after the block; distance 0 is the first of them."""
+    return distance < window
+
+
+def keep_probability(distance: Int[Tensor, " suffix"], window: int, k: float, a: float) -> Float[Tensor, " suffix"]:
+    """Distance-decay dropout: a Gaussian whose k-th standard deviation falls on the window's edge, times `a` (may exceed 1)."""
+    x = k * distance.double() / max(window - 1, 1)
+    return a * torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class DPad:
+    """Keeps each suffix mask within `window` with the Gaussian probability above; drawn afresh for every block.
+
+    window: positions after the block that may be kept at all; k: how fast the probability decays (larger: fewer far ones);
+    a: the overall share (larger: more are kept, slower, closer to `Full`). Defaults are the official command line's.
+    """
+
+    window: int = 256
+    k: float = 4.0
+    a: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise ValueError(f"dpad window={self.window} must be at least 1 position")
+        if self.k < 0 or self.a < 0:
+            raise ValueError(f"dpad k={self.k} and a={self.a} must be 0 or more")
+
+    def begin(self, canvas: Canvas, generator: torch.Generator) -> Callable[[Block], Positions]:
+        def visible(block: Block) -> Positions:
+            distance = torch.arange(canvas.length - block.end)
+            uniform = torch.rand(len(distance), generator=generator)
+            kept = (uniform < keep_probability(distance, self.window, self.k, self.a)) & sliding_window(distance, self.window)
+            kept[undroppable(canvas, block) - block.end] = True
+            return torch.cat((torch.arange(block.end), block.end + kept.nonzero()[:, 0]))
+
+        return visible

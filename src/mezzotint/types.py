@@ -1,0 +1,45 @@
+"""What the rooms agree on: the moment of a run, and the protocols of the strategies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from mezzotint.canvas import Block, Canvas
+    from mezzotint.models.transformer import Attend
+
+Positions = Int[Tensor, " positions"]
+"""Sorted canvas positions, int64, on the host."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run stands before a forward: how many steps it has taken, the block, and the step inside the block (all from 0)."""
+
+    step: int
+    block: "Block"
+    within: int
+
+
+class Attention(Protocol):
+    """Who looks at whom among the visible positions. `begin` returns what is asked before every forward."""
+
+    def begin(self, canvas: "Canvas") -> Callable[[Moment], "Attend"]: ...
+
+
+class Suffix(Protocol):
+    """Which positions may be seen while a block is decoded; asked once per block. Draws come from the CPU generator given."""
+
+    def begin(self, canvas: "Canvas", generator: torch.Generator) -> "Callable[[Block], Positions]": ...
+
+
+class Cache(Protocol):
+    """Which of the visible positions a forward computes; the rest is read from memory. `stores` is False if it never reads."""
+
+    stores: bool
+
+    def begin(self, canvas: "Canvas") -> Callable[[Moment, Positions], Positions]: ...

@@ -1,0 +1,111 @@
+"""What the bundled model is trained on: the tasks' training side, sums, and prose, as (tokens, span) items in length buckets."""
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from mezzotint.evaluation.tasks import code, lists, math, retrieval, tools
+from mezzotint.evaluation.tasks.example import Example
+from mezzotint.evaluation.tasks.prose import held_out, paragraphs
+
+BUCKETS = (48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
+LONG_CANVASES = (128, 256, 512, 1024)
+MIX = {"math": 0.30, "drill": 0.12, "retrieval": 0.20, "lists": 0.14, "tools": 0.09, "code": 0.09, "prose": 0.06}
+
+
+@dataclass(frozen=True)
+class Item:
+    """Token ids, and the span [start, end) that noise may mask. Answers are padded with EOS, which noise may mask too."""
+
+    task: str
+    ids: list[int]
+    start: int
+    end: int
+
+
+def prose_texts(path: Path | None) -> list[str]:
+    """Paragraphs to train on: the Python topics' training side and, if given, a WikiText-style file (one paragraph a line)."""
+    texts = list(paragraphs())
+    if path is not None:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            text = re.sub(r" @(.)@ ", r"\1", line.strip())
+            text = re.sub(r" ([,.;:!?)])", r"\1", text).replace("( ", "(")
+            if len(text) > 100 and "<unk>" not in text and not held_out(text):
+                texts.append(text)
+    return texts
+
+
+class Source:
+    """Endless items. `progress` in [0, 1] is the curriculum: short ones first, long canvases and contexts later."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, prose: list[str], seed: int):
+        self.tokenizer, self.prose, self.rng = tokenizer, prose, random.Random(seed)
+        self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def example(self, task: str, progress: float) -> Example:
+        rng = self.rng
+        if task == "drill":
+            return math.drill(rng)
+        module = {"math": math, "retrieval": retrieval, "lists": lists, "tools": tools, "code": code}[task]
+        while True:
+            if task == "retrieval" and progress > 0.4 and rng.random() < 0.03:
+                example = retrieval.make(rng, False, words=rng.choice((150, 150, 300, 300, 600, 1200, 2000)))
+            else:
+                example = module.make(rng, False)
+            if not example.held_out:
+                return example
+
+    def item(self, progress: float) -> Item:
+        rng = self.rng
+        task = rng.choices(list(MIX), list(MIX.values()))[0]
+        if task == "prose":
+            length = rng.choice((96, 128, 192))
+            ids = [self.bos]
+            while len(ids) < length:
+                ids += [*self.encode(rng.choice(self.prose)), self.eos]
+            return Item(task, ids[:length], 1, length)
+        example = self.example(task, progress)
+        if task == "code":
+            start, end = example.gap
+            before, gap, after = (self.encode(t) for t in (example.document[:start], example.answer, example.document[end:]))
+            ids = [self.bos, *before, *gap, *after, self.eos]
+            if rng.random() < 0.3:
+                return Item(task, ids, 1, len(ids))
+            return Item(task, ids, 1 + len(before), 1 + len(before) + len(gap))
+        chat = self.tokenizer.apply_chat_template([{"role": "user", "content": example.prompt}], add_generation_prompt=True, tokenize=False)
+        prompt = self.encode(chat)
+        ids = [*prompt, *self.encode(example.answer), self.eos]
+        return Item(task, ids, len(prompt), len(ids))
+
+    def fit(self, item: Item, progress: float) -> tuple[int, Item] | None:
+        """The bucket for an item, with its answer padded to the bucket's end; None if it is too long for now."""
+        least = len(item.ids)
+        if item.task not in ("code", "prose") and progress > 0.3 and self.rng.random() < 0.04:
+            least = max(least, item.start + self.rng.choice(LONG_CANVASES))
+        bucket = next((b for b in BUCKETS if b >= least), None)
+        longest = 128 if progress < 0.1 else 256 if progress < 0.3 else BUCKETS[-1]
+        if bucket is None or bucket > longest:
+            return None
+        padded = item.ids + [self.eos] * (bucket - len(item.ids))
+        end = item.end if item.task in ("code", "prose") else bucket
+        return bucket, Item(item.task, padded, item.start, end)
+
+    def batches(self, tokens: int, progress) -> Iterator[list[Item]]:
+        """Lists of items of one bucket, about `tokens` tokens each; `progress()` is asked for every item."""
+        waiting: dict[int, list[Item]] = {}
+        while True:
+            placed = self.fit(self.item(progress()), progress())
+            if placed is None:
+                continue
+            bucket, item = placed
+            queue = waiting.setdefault(bucket, [])
+            queue.append(item)
+            if len(queue) * bucket >= tokens:
+                yield waiting.pop(bucket)

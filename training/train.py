@@ -1,0 +1,173 @@
+"""Trains the bundled model with LLaDA's objective (arXiv 2502.09992, eq. 5 in its fixed-count form, eq. 14).
+
+    python training/train.py --out runs/small --minutes 120 --prose wikitext-2/valid.txt
+
+Resumes from the checkpoint in --out. Each answer of length L has k ~ U{1..L} tokens masked and costs the mean
+cross-entropy over them; for a third of the answers the masked ones are the last k, which is the canvas that
+block-wise decoding meets. Muon for the matrices, AdamW for the rest; the schedule follows the minutes spent.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from mezzotint.models.config import ModelConfig
+from mezzotint.models.transformer import Transformer
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tokenizer as tokenizer_recipe
+from data import Item, Source, prose_texts
+from muon import Muon
+
+PRESETS = {
+    "cpu": {"hidden_size": 256, "layers": 5, "heads": 4, "mlp_size": 640, "vocab_size": 2048, "tokens": 4096},
+    "gpu": {"hidden_size": 320, "layers": 8, "heads": 5, "mlp_size": 896, "vocab_size": 2048, "tokens": 65536},
+}
+
+
+def shape(preset: dict, tokenizer) -> ModelConfig:
+    heads, hidden = preset["heads"], preset["hidden_size"]
+    return ModelConfig(
+        family="llada",
+        vocab_size=preset["vocab_size"],
+        hidden_size=hidden,
+        layers=preset["layers"],
+        heads=heads,
+        kv_heads=heads,
+        head_dim=hidden // heads,
+        mlp_size=preset["mlp_size"],
+        norm_eps=1e-5,
+        rope_theta=10000.0,
+        max_length=5120,
+        mask_id=tokenizer.mask_token_id,
+        stop_ids=(tokenizer.eos_token_id,),
+        pad_id=tokenizer.eos_token_id,
+        tied_head=True,
+    )
+
+
+def initialise(model: Transformer) -> None:
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2:
+            std = 0.02 if "embedding" in name else weight.shape[1] ** -0.5
+            torch.nn.init.normal_(weight, std=std if "out" not in name and "down" not in name else std / 3)
+
+
+def noise(items: list[Item], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which tokens are masked (b, n), and the weight of each masked token's loss: 1 / k, summing to 1 per row."""
+    length = len(items[0].ids)
+    column = torch.arange(length)[None]
+    start = torch.tensor([i.start for i in items])[:, None]
+    end = torch.tensor([i.end for i in items])[:, None]
+    span = (column >= start) & (column < end)
+    spread = (torch.arange(len(items)) + torch.rand(1, generator=generator)) / len(items)
+    level = spread[torch.randperm(len(items), generator=generator)][:, None]
+    count = (level * (end - start)).floor().long() + 1
+    order = torch.rand(len(items), length, generator=generator)
+    backwards = torch.rand(len(items), 1, generator=generator) < 1 / 3
+    order = torch.where(backwards, 1 - column / length, order).masked_fill(~span, 2.0)
+    masked = (order.argsort(1).argsort(1) < count) & span
+    return masked, masked / count
+
+
+def optimisers(model: Transformer) -> list[torch.optim.Optimizer]:
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embedding" not in n]
+    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embedding" in n]
+    return [
+        Muon(matrices, lr=0.006, weight_decay=0.02),
+        torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the tokenizer, checkpoints and log")
+    parser.add_argument("--minutes", type=float, default=120.0, help="training time over all runs; the schedule ends there")
+    parser.add_argument("--preset", choices=PRESETS, default="cpu")
+    parser.add_argument("--prose", type=Path, help="more English text, one paragraph a line (e.g. WikiText-2 validation)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    preset = PRESETS[args.preset]
+    prose = prose_texts(args.prose)
+    if (args.out / "tokenizer.json").exists():
+        tokenizer = AutoTokenizer.from_pretrained(args.out)
+    else:
+        tokenizer = tokenizer_recipe.train(prose, preset["vocab_size"], args.out)
+    config = shape(preset, tokenizer)
+    torch.manual_seed(args.seed)
+    model = Transformer(config).to(args.device)
+    initialise(model)
+    trainers = optimisers(model)
+    base = [group["lr"] for t in trainers for group in t.param_groups]
+    state = {"step": 0, "seconds": 0.0, "tokens": 0}
+    if (args.out / "state.json").exists():
+        state = json.loads((args.out / "state.json").read_text())
+        model.load_state_dict(load_file(args.out / "weights.safetensors"), strict=False)
+        for trainer, saved in zip(trainers, torch.load(args.out / "optimisers.pt", weights_only=True), strict=True):
+            trainer.load_state_dict(saved)
+        print(f"resumed at step {state['step']}", flush=True)
+
+    def save() -> None:
+        weights = {n: p.detach().contiguous() for n, p in model.named_parameters()}
+        save_file(weights, args.out / "weights.new")
+        torch.save([t.state_dict() for t in trainers], args.out / "optimisers.new")
+        (args.out / "weights.new").replace(args.out / "weights.safetensors")
+        (args.out / "optimisers.new").replace(args.out / "optimisers.pt")
+        (args.out / "state.json").write_text(json.dumps(state))
+
+    def progress() -> float:
+        return min(1.0, state["seconds"] / (args.minutes * 60))
+
+    source = Source(tokenizer, prose, args.seed * 1_000_003 + state["step"])
+    generator = torch.Generator().manual_seed(args.seed * 1_000_003 + state["step"])
+    compiled = torch.compile(model.hidden, dynamic=False)
+    losses: dict[str, list[float]] = defaultdict(list)
+    saved_at = time.monotonic()
+    for items in source.batches(preset["tokens"], progress):
+        begun = time.monotonic()
+        ids = torch.tensor([i.ids for i in items])
+        masked, weight = noise(items, generator)
+        ids, masked, weight = (t.to(args.device) for t in (ids, masked, weight))
+        hidden = compiled if args.compile and ids.shape[1] <= 256 and len(items) * ids.shape[1] < preset["tokens"] * 1.1 else model.hidden
+        inputs = ids.masked_fill(masked, config.mask_id)
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.device != "cpu"):
+            rows = hidden(inputs)[masked]
+            cost = torch.nn.functional.cross_entropy(model.head(rows).float(), ids[masked], reduction="none")
+        (cost * weight[masked]).sum().div(len(items)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        rate = min(1.0, (state["step"] + 1) / 100) * min(1.0, max(0.0, (1 - progress()) / 0.6))
+        for group, lr in zip((g for t in trainers for g in t.param_groups), base, strict=True):
+            group["lr"] = lr * rate
+        for trainer in trainers:
+            trainer.step()
+            trainer.zero_grad()
+        per_row = torch.zeros(len(items)).index_add_(0, masked.nonzero()[:, 0].cpu(), (cost.detach() * weight[masked]).cpu())
+        for item, value in zip(items, per_row.tolist(), strict=True):
+            losses[item.task].append(value)
+        state["step"] += 1
+        state["tokens"] += ids.numel()
+        state["seconds"] += min(time.monotonic() - begun, 30.0)
+        if state["step"] % 50 == 0:
+            parts = " ".join(f"{task} {sum(v) / len(v):.3f}" for task, v in sorted(losses.items()))
+            print(f"step {state['step']} tokens {state['tokens'] / 1e6:.2f}M minutes {state['seconds'] / 60:.1f} {parts}", flush=True)
+            losses.clear()
+        if time.monotonic() - saved_at > 180 or progress() >= 1:
+            save()
+            saved_at = time.monotonic()
+        if progress() >= 1:
+            break
+
+
+if __name__ == "__main__":
+    main()
