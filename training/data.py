@@ -14,7 +14,7 @@ from mezzotint.evaluation.tasks.prose import held_out, paragraphs
 
 BUCKETS = (48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 LONG_CANVASES = (128, 256, 512, 1024)
-MIX = {"math": 0.30, "drill": 0.12, "retrieval": 0.20, "lists": 0.14, "tools": 0.09, "code": 0.09, "prose": 0.06}
+MIX = {"math": 0.27, "drill": 0.14, "recall": 0.10, "retrieval": 0.13, "lists": 0.14, "tools": 0.09, "code": 0.09, "prose": 0.04}
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Source:
         rng = self.rng
         if task == "drill":
             return math.drill(rng)
+        if task == "recall":
+            return retrieval.drill(rng)
         module = {"math": math, "retrieval": retrieval, "lists": lists, "tools": tools, "code": code}[task]
         while True:
             if task == "retrieval" and progress > 0.4 and rng.random() < 0.03:

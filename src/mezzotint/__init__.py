@@ -1,0 +1,49 @@
+"""Mezzotint: fast, training-free inference for diffusion language models."""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mezzotint.attention import Dense
+    from mezzotint.cache import DualCache, NoCache, PrefixCache
+    from mezzotint.canvas import Block, Canvas
+    from mezzotint.commit import Factor, Origin, Quota, Threshold, Timed
+    from mezzotint.denoise import Generation, Step, denoise, denoise_all
+    from mezzotint.generate import generate, infill, load, stream
+    from mezzotint.models.loading import CheckpointError, load_model
+    from mezzotint.models.rope import RopeScaling
+    from mezzotint.recipe import Recipe
+    from mezzotint.recipes import RECIPES, named
+    from mezzotint.suffix import DPad, Full, NoSuffix, UniformDropout
+
+_HOMES = {
+    "mezzotint.attention": ("Dense",),
+    "mezzotint.cache": ("DualCache", "NoCache", "PrefixCache"),
+    "mezzotint.canvas": ("Block", "Canvas"),
+    "mezzotint.commit": ("Factor", "Origin", "Quota", "Threshold", "Timed"),
+    "mezzotint.denoise": ("Generation", "Step", "denoise", "denoise_all"),
+    "mezzotint.generate": ("generate", "infill", "load", "stream"),
+    "mezzotint.models.loading": ("CheckpointError", "load_model"),
+    "mezzotint.models.rope": ("RopeScaling",),
+    "mezzotint.recipe": ("Recipe",),
+    "mezzotint.recipes": ("RECIPES", "named"),
+    "mezzotint.suffix": ("DPad", "Full", "NoSuffix", "UniformDropout"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+try:
+    __version__ = version("mezzotint")
+except PackageNotFoundError:
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when first used, so that `import mezzotint` and `mezzotint --help` need no torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'mezzotint' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

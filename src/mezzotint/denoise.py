@@ -67,18 +67,18 @@ class Tally:
     def __init__(self, batch: int):
         self.forwards = self.positions = 0
         self.row_forwards, self.row_positions = [0] * batch, [0] * batch
-        self._running = [True] * batch
+        self.running = [True] * batch
 
     def count(self, step: Step) -> None:
-        rows = len(self._running)
+        rows = len(self.running)
         if len(step.computed):
             self.forwards += 1
             self.positions += rows * len(step.computed)
             for row in range(rows):
-                if self._running[row]:
+                if self.running[row]:
                     self.row_forwards[row] += 1
                     self.row_positions[row] += len(step.computed)
-        self._running = [reason is None for reason in step.finished]
+        self.running = [reason is None for reason in step.finished]
 
 
 def as_canvas(prompt: Canvas | Tensor | Sequence[Tensor], model: Transformer, recipe: Recipe) -> Canvas:
@@ -96,7 +96,7 @@ def stop_positions(ids: Int[Tensor, "b w"], stop_ids: Int[Tensor, " s"], early_s
     """Where each row ends inside its block: its first stop id, once everything before it (or the whole block) is decided."""
     decided = (ids >= 0).long().cumprod(1).bool()
     if early_stop == "block":
-        decided &= decided[:, -1:]
+        decided = decided & decided[:, -1:]
     stops = torch.isin(ids, stop_ids) & decided
     return [int(row.int().argmax()) if found else None for row, found in zip(stops, stops.any(1).tolist(), strict=True)]
 
@@ -148,7 +148,7 @@ def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], reci
         span = slice(block.start, block.end)
         accept = recipe.commit.begin(recipe.steps_per_block, canvas.open[:, span])
         visible = suffix(block)
-        logits = predict = None
+        logits, predict = None, NOTHING
         within = 0
         while (open := canvas.open[:, span].clone()).any():
             computed = NOTHING

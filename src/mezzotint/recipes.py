@@ -29,7 +29,7 @@ RECIPES: dict[str, Named] = {
     "dream-greedy": Named(_DREAM.with_(temperature=0.0, top_p=1.0), "Dream's entropy order at temperature 0, top-k off"),
     "dream-maskgit": Named(
         _DREAM.with_(confidence="probability", temperature=0.05),
-        "SparseD's Dream script: maskgit_plus, temperature 0.05, top-p 0.95 (its accidental top-k 50 is off)",
+        "SparseD's Dream script: maskgit_plus, temperature 0.05, top-p 0.95; top-k off",
     ),
     "dream-origin": Named(_DREAM.with_(commit=Origin()), "Dream's origin sampler: positions unmasked at random along the time schedule"),
     "threshold": Named(Recipe(commit=Threshold(0.9)), "Fast-dLLM (arXiv 2505.22618): every token at least 0.9 sure"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 from jaxtyping import Int
@@ -40,6 +40,6 @@ class Suffix(Protocol):
 class Cache(Protocol):
     """Which of the visible positions a forward computes; the rest is read from memory. `stores` is False if it never reads."""
 
-    stores: bool
+    stores: ClassVar[bool]
 
     def begin(self, canvas: "Canvas") -> Callable[[Moment, Positions], Positions]: ...

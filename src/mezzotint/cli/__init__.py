@@ -1,0 +1,56 @@
+"""The `mezzotint` command: one file per subcommand. The only room that prints."""
+
+import argparse
+import os
+import signal
+import sys
+import warnings
+from importlib import import_module
+
+COMMANDS = {
+    "demo": "the bundled model answers held-out questions, recipes side by side",
+    "generate": "one answer to a prompt",
+    "infill": "fill [[8]]-style gaps in a text",
+    "eval": "quality on the built-in tasks, paired against plain decoding",
+    "recipes": "the named recipes with their sources",
+    "info": "what a checkpoint is, and the memory it needs",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line. Subcommands add their own options; nothing heavy is imported before one runs."""
+    from mezzotint import __version__
+
+    top = argparse.ArgumentParser(prog="mezzotint", description="Fast, training-free inference for diffusion language models.")
+    top.add_argument("--version", action="version", version=f"mezzotint {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        module = import_module(f"mezzotint.cli.{name}")
+        sub = commands.add_parser(name, help=text, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command. Bad input ends in one line on stderr and exit code 2, Ctrl-C in 130, never in a traceback."""
+    args = parser().parse_args(argv)
+    warnings.showwarning = lambda message, *rest: print(f"mezzotint: warning: {message}", file=sys.stderr)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, OSError, LookupError) as error:
+        reason = error.strerror and f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        print(f"mezzotint: {' '.join((reason or str(error)).split())}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if "memory" not in str(error).lower():
+            raise
+        print(f"mezzotint: not enough memory: {str(error).splitlines()[0]}; use a shorter canvas or a smaller dtype", file=sys.stderr)
+        return 2

@@ -15,17 +15,7 @@ from mezzotint.models.rope import RopeScaling
 from mezzotint.models.transformer import Transformer
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
-HUB_FILES = [
-    "config.json",
-    "generation_config.json",
-    "*.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer*",
-    "*token*.json",
-    "vocab*",
-    "merges.txt",
-    "chat_template*",
-]
+HUB_FILES = ["*.json", "*.safetensors", "tokenizer*", "vocab*", "merges.txt", "chat_template*"]
 
 
 class CheckpointError(ValueError):

@@ -55,3 +55,28 @@ class DPad:
             return torch.cat((torch.arange(block.end), block.end + kept.nonzero()[:, 0]))
 
         return visible
+
+
+@dataclass(frozen=True)
+class UniformDropout:
+    """The paper's ablation: `number` masks drawn evenly from the first `window` after the block; all of them if no more are left."""
+
+    number: int = 64
+    window: int = 256
+
+    def __post_init__(self) -> None:
+        if self.number < 0 or self.window < 1:
+            raise ValueError(f"uniform number={self.number} must be 0 or more and window={self.window} at least 1 position")
+
+    def begin(self, canvas: Canvas, generator: torch.Generator) -> Callable[[Block], Positions]:
+        def visible(block: Block) -> Positions:
+            suffix = canvas.length - block.end
+            kept = torch.zeros(suffix, dtype=torch.bool)
+            if self.number >= suffix:
+                kept[:] = True
+            else:
+                kept[torch.randperm(min(self.window, suffix), generator=generator)[: self.number]] = True
+            kept[undroppable(canvas, block) - block.end] = True
+            return torch.cat((torch.arange(block.end), block.end + kept.nonzero()[:, 0]))
+
+        return visible

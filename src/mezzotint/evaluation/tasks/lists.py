@@ -25,7 +25,7 @@ def make(rng: random.Random, hard: bool) -> Example:
         words = rng.sample(KEYS, size)
         prompt = f"{kind.capitalize()} these words: {' '.join(words)}"
         answer = " ".join(words if kind == "copy" else reversed(words))
-    return Example("lists", prompt, answer, hard, {"kind": kind})
+    return Example("lists", prompt, f"Answer: {answer}", hard, {"kind": kind})
 
 
 def score(example: Example, text: str) -> bool:

@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Sequence
 
 from mezzotint.evaluation.tasks.example import Example
 from mezzotint.evaluation.tasks.prose import paragraphs
@@ -47,9 +48,21 @@ def needles(rng: random.Random, kind: str, hard: bool, words: int) -> Example:
         asked = keys[:1]
         stated += [(asked[0], number(rng)) for _ in range(rng.randint(1, 2))]
     rng.shuffle(stated)
-    text = scatter(rng, [f"The code of {key} is {value}." for key, value in stated], hay(rng, words))
-    answer = "\n".join(f"{key}: {', '.join(v for k, v in stated if k == key)}" for key in asked)
+    return ask(stated, asked, hay(rng, words), rng, hard, kind)
+
+
+def ask(stated: list[tuple[str, str]], asked: Sequence[str], sentences: list[str], rng: random.Random, hard: bool, kind: str) -> Example:
+    """The question for the codes of `asked`; the answer repeats what the text says of them."""
+    text = scatter(rng, [f"The code of {key} is {value}." for key, value in stated], sentences)
+    answer = " ".join(f"The code of {key} is {value}." for wanted in asked for key, value in stated if key == wanted)
     return Example("retrieval", f"{text}\nWhat are the codes of {', '.join(asked)}?", answer, hard, {"kind": kind})
+
+
+def drill(rng: random.Random) -> Example:
+    """Pairs without hay, all of them asked, for training only: the dense way to learn looking things up."""
+    keys = rng.sample(KEYS, rng.randint(3, 7))
+    asked = rng.sample(keys, len(keys))
+    return ask([(key, number(rng)) for key in keys], asked, [], rng, False, "keys")
 
 
 def tracking(rng: random.Random, hard: bool, words: int) -> Example:
@@ -63,7 +76,7 @@ def tracking(rng: random.Random, hard: bool, words: int) -> Example:
     while any(queues):
         lines.append(rng.choice([q for q in queues if q]).pop(0))
     text = scatter(rng, lines, hay(rng, words))
-    return Example("retrieval", f"{text}\nWhich variables are {values[0]}?", ", ".join(chains[0]), hard, {"kind": "tracking"})
+    return Example("retrieval", f"{text}\nWhich variables are {values[0]}?", f"Answer: {', '.join(chains[0])}", hard, {"kind": "tracking"})
 
 
 def make(rng: random.Random, hard: bool, words: int | None = None) -> Example:
@@ -77,5 +90,5 @@ def make(rng: random.Random, hard: bool, words: int | None = None) -> Example:
 
 
 def score(example: Example, text: str) -> bool:
-    """Every asked line is there, and nothing else."""
-    return [line.strip() for line in text.strip().splitlines() if line.strip()] == example.answer.splitlines()
+    """Everything asked is there in its order, and nothing else."""
+    return text.split() == example.answer.split()

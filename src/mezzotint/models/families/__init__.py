@@ -13,6 +13,5 @@ def family_of(config: dict) -> ModuleType:
         if family.recognises(config):
             return family
     supported = ", ".join(name for family in FAMILIES for name in family.ARCHITECTURES)
-    raise ValueError(
-        f"config.json: architectures={config.get('architectures')!r} (model_type={config.get('model_type')!r}) is not supported; supported: {supported}"
-    )
+    asked = f"architectures={config.get('architectures')!r} (model_type={config.get('model_type')!r})"
+    raise ValueError(f"config.json: {asked} is not supported; supported: {supported}")

@@ -1,0 +1,56 @@
+"""Fill gaps written [[8]] (8 = number of masks) in a text; what is given is seen from both sides and stays.
+
+mezzotint infill 'def add(a, b):
+    return [[3]]
+'
+"""
+
+import argparse
+
+from mezzotint.cli import options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", nargs="?", help="the text with gaps; '-' or nothing reads stdin")
+    parser.add_argument("--file", help="read the text from a file")
+    parser.add_argument("--open-end", action="store_true", help="the text goes on after its end (no end token follows)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--watch", action="store_true", help="draw the canvas while it is uncovered")
+    options.add_json(parser)
+    options.add_model(parser)
+    options.add_recipe(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    text = options.text_of(args.text, args.file)
+    import mezzotint as mz
+    from mezzotint.generate import GAP, default_recipe, opening
+
+    if not GAP.search(text):
+        raise ValueError("the text has no gap; write one as [[8]], 8 being the number of masks")
+    model, tokenizer = options.load(args)
+    recipe = options.recipe_of(args, default_recipe(model))
+    if args.watch:
+        from mezzotint.cli.watch import Watch
+
+        before = GAP.split(text)[0]
+        start = len(opening(tokenizer)) + len(tokenizer(before, add_special_tokens=False)["input_ids"] if before else [])
+        with Watch(tokenizer, start, model.config.stop_ids) as watch:
+            result = mz.infill(model, tokenizer, text, recipe, seed=args.seed, ends=not args.open_end, on_step=watch)
+    else:
+        result = mz.infill(model, tokenizer, text, recipe, seed=args.seed, ends=not args.open_end)
+    if args.json:
+        options.print_json(
+            {
+                "text": result.text,
+                "fills": list(result.fills),
+                "forwards": result.forwards,
+                "positions_computed": result.positions_computed,
+                "seconds": result.seconds,
+                "recipe": recipe.to_dict(),
+                "seed": args.seed,
+            }
+        )
+    else:
+        print(result.text)
+    return 0

@@ -1,0 +1,31 @@
+"""What a checkpoint is: family, parameters, trained length, and the memory it needs at a length."""
+
+import argparse
+
+from mezzotint.cli import options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the bundled model)")
+    parser.add_argument("--length", type=int, help="canvas length in tokens for the memory estimate (default: the trained length)")
+    parser.add_argument("--batch", type=int, default=1, help="rows at once for the memory estimate")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's)")
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mezzotint.models.information import describe
+
+    found = describe(args.model, length=args.length, batch=args.batch, dtype=args.dtype)
+    if args.json:
+        options.print_json(found)
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for name, value in found.items():
+        shown = f"{value / 2**20:,.1f} MiB" if name.endswith("_bytes") else f"{value:,}" if isinstance(value, int) else str(value)
+        table.add_row(name.removesuffix("_bytes").replace("_", " "), shown)
+    Console().print(table)
+    return 0

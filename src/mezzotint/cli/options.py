@@ -1,0 +1,97 @@
+"""Options that several commands share: the model, and every field of a recipe."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mezzotint.models.transformer import Transformer
+    from mezzotint.recipe import Recipe
+
+RECIPE_FIELDS = {
+    "gen_length": ("N", "masks after the prompt"),
+    "block_length": ("N", "masks decoded together; 'none' for the whole canvas"),
+    "steps": ("N", "forwards for the canvas, a multiple of the blocks (default: gen_length)"),
+    "max_tokens": ("N", "at most N tokens; the canvas grows block by block"),
+    "commit": ("RULE", "quota, timed, origin, threshold:tau=0.9 or factor:f=1"),
+    "suffix": ("NAME", "full, none or dpad:window=256,k=4,a=2"),
+    "cache": ("NAME", "none, prefix or dual"),
+    "attention": ("NAME", "dense"),
+    "sampling": ("NAME", "gumbel (LLaDA) or categorical (Dream)"),
+    "temperature": ("T", "0 is greedy"),
+    "top_p": ("P", "keep the likeliest tokens up to this probability"),
+    "top_k": ("K", "keep the K likeliest tokens; 0 keeps all"),
+    "confidence": ("NAME", "probability, margin, entropy or random"),
+    "cfg_scale": ("S", "classifier-free guidance; 0 is off"),
+    "early_stop": ("WHEN", "step, block or off"),
+    "reuse": ("BOOL", "reuse the logits of a step that committed nothing"),
+}
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint folder or hub id (default: the bundled model)")
+    group.add_argument("--device", default=None, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    group.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's)")
+    group.add_argument("--rope-scaling", metavar="KIND:FACTOR", help="for contexts beyond the trained length: linear:2, ntk:4, yarn:4")
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("recipe", "a named recipe, and fields that override it")
+    group.add_argument("--recipe", metavar="NAME|FILE.json", help="a named recipe (see `mezzotint recipes`) or a JSON file")
+    for field, (metavar, text) in RECIPE_FIELDS.items():
+        group.add_argument(f"--{field.replace('_', '-')}", metavar=metavar, help=text)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+
+
+def load(args: argparse.Namespace) -> "tuple[Transformer, Any]":
+    """The model and tokenizer the options name."""
+    import torch
+
+    import mezzotint as mz
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"device={device!r} is not available here; accepted: cpu" + (", cuda" if torch.cuda.is_available() else "")) from None
+    return mz.load(args.model, device=device, dtype=args.dtype, rope_scaling=args.rope_scaling)
+
+
+def recipe_of(args: argparse.Namespace, default: "Recipe") -> "Recipe":
+    """The named recipe (or the default), changed by whatever fields were given."""
+    from mezzotint.recipe import Recipe
+    from mezzotint.recipes import named
+
+    base = default
+    if args.recipe and args.recipe.endswith(".json"):
+        try:
+            base = Recipe.from_dict(json.loads(Path(args.recipe).read_text(encoding="utf-8")))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"recipe={args.recipe!r} is not a recipe file: {error}") from None
+    elif args.recipe:
+        base = named(args.recipe)
+    return base.with_text({field: value for field in RECIPE_FIELDS if (value := getattr(args, field)) is not None})
+
+
+def text_of(argument: str | None, file: str | None) -> str:
+    """Text from the argument, a file, or stdin ('-', or nothing on a terminal that is piped into)."""
+    if argument is not None and file is not None:
+        raise ValueError("give the text or --file, not both")
+    if file is not None:
+        try:
+            return Path(file).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"file={file!r} is not UTF-8 text") from None
+    if argument is None and sys.stdin.isatty():
+        raise ValueError("there is no text; give it as an argument, with --file, or on stdin")
+    return sys.stdin.read() if argument in (None, "-") else argument
+
+
+def print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False), flush=True)

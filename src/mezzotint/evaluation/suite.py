@@ -1,0 +1,104 @@
+"""Runs the built-in tasks: the same held-out questions for every recipe, counted, with confidence intervals."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mezzotint.canvas import Canvas
+from mezzotint.denoise import denoise_all
+from mezzotint.evaluation.tasks import TASKS
+from mezzotint.evaluation.tasks.example import Example, draw
+from mezzotint.generate import generate, opening
+from mezzotint.models.transformer import Transformer
+from mezzotint.recipe import Recipe, round_up
+
+SEED = 20261
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One question answered: what was said, whether it is right, and what it cost."""
+
+    example: Example
+    text: str
+    right: bool
+    forwards: int
+    positions: int
+    seconds: float
+
+
+def questions(task: str, count: int, *, hard: bool = False) -> list[Example]:
+    """The first `count` different held-out questions of a task, the same on every machine."""
+    found: dict[str, Example] = {}
+    for example in draw(TASKS[task].make, random.Random(SEED), held_out=True, hard=hard):
+        found.setdefault(example.prompt + example.document, example)
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+def answer(
+    model: Transformer, tokenizer: Any, examples: Sequence[Example], recipe: Recipe, *, batch: int = 16, report: Callable[[int], None] = lambda done: None
+) -> list[Outcome]:
+    """Answer questions of one task in batches of similar length; gaps in documents are filled one by one."""
+    outcomes: dict[int, Outcome] = {}
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i].prompt))
+    chunks = [order[i : i + batch] for i in range(0, len(order), batch)]
+    for chunk in chunks:
+        rows = [examples[i] for i in chunk]
+        if rows[0].document:
+            outcomes.update(zip(chunk, (fill(model, tokenizer, e, recipe) for e in rows), strict=True))
+        else:
+            results = generate(model, tokenizer, [e.prompt for e in rows], recipe)
+            for i, example, result in zip(chunk, rows, results, strict=True):
+                right = TASKS[example.task].score(example, result.text)
+                outcomes[i] = Outcome(example, result.text, right, result.forwards, result.positions_computed, result.seconds)
+        report(len(outcomes))
+    return [outcomes[i] for i in range(len(examples))]
+
+
+def fill(model: Transformer, tokenizer: Any, example: Example, recipe: Recipe) -> Outcome:
+    """Fill a document's gap with as many masks as the reference has tokens."""
+    begun = time.perf_counter()
+    start, end = example.gap
+    before, gap, after = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (example.document[:start], example.answer, example.document[end:]))
+    before = opening(tokenizer) + before
+    canvas = Canvas.gaps([before, len(gap), [*after, model.config.stop_ids[0]]], model.config.mask_id, model.device)
+    result = denoise_all(model, canvas, recipe.with_(steps=None, gen_length=round_up(len(gap), recipe.width)))
+    text = tokenizer.decode(canvas.tokens[0, len(before) : len(before) + len(gap)].tolist(), skip_special_tokens=True)
+    return Outcome(example, text, TASKS[example.task].score(example, text), result.forwards, result.positions_computed, time.perf_counter() - begun)
+
+
+def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a proportion (Wilson, 1927), which stays inside [0, 1] and is honest near the ends."""
+    p, spread = right / total, z * z / total
+    centre = (p + spread / 2) / (1 + spread)
+    half = z * math.sqrt(p * (1 - p) / total + spread / (4 * total)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired(mine: Sequence[bool], plain: Sequence[bool], draws: int = 2000) -> dict[str, Any]:
+    """Difference in exact match on the same questions: mean, bootstrap 95 % interval, and how many verdicts changed."""
+    difference = torch.tensor(mine, dtype=torch.float64) - torch.tensor(plain, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(SEED)
+    picks = torch.randint(len(difference), (draws, len(difference)), generator=generator)
+    means = difference[picks].mean(1).sort().values
+    interval = (float(means[int(0.025 * draws)]), float(means[int(0.975 * draws)]))
+    return {"difference": float(difference.mean()), "ci": interval, "changed": int((difference != 0).sum())}
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Exact match with its interval, and what it cost."""
+    right = sum(o.right for o in outcomes)
+    return {
+        "exact_match": right / len(outcomes),
+        "count": len(outcomes),
+        "ci": wilson(right, len(outcomes)),
+        "forwards": sum(o.forwards for o in outcomes),
+        "positions_computed": sum(o.positions for o in outcomes),
+    }

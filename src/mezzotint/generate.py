@@ -1,0 +1,221 @@
+"""Text in, text out: chat templates, `generate`, `stream` and `infill` on top of the loop."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mezzotint.canvas import Canvas
+from mezzotint.denoise import Generation, Step, Tally, denoise
+from mezzotint.models.families import family_of
+from mezzotint.models.loading import CheckpointError, folder_of, load_model, read_config
+from mezzotint.models.rope import RopeScaling
+from mezzotint.models.transformer import Transformer
+from mezzotint.recipe import Recipe
+from mezzotint.recipes import named
+
+Messages = Sequence[dict[str, str]]
+"""A chat: dictionaries with `role` and `content`."""
+
+GAP = re.compile(r"\[\[(\d+)\]\]")
+MOST_MASKS_PER_GAP = 4096
+
+
+def load(
+    source: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | str | None = None,
+    rope_scaling: RopeScaling | str | None = None,
+) -> tuple[Transformer, Any]:
+    """A model and its tokenizer, from a folder, a hub id, or (None) the bundled one. Arguments as for `load_model`.
+
+    The end of a chat turn (`<|eot_id|>`, `<|im_end|>`) is added to the model's stop ids if the tokenizer has it.
+    """
+    folder = folder_of(source)
+    model = load_model(source, device=device, dtype=dtype, rope_scaling=rope_scaling)
+    tokenizer = load_tokenizer(folder)
+    turn_end = tokenizer.get_vocab().get(family_of(read_config(folder)).TURN_END)
+    if turn_end is not None and turn_end not in model.config.stop_ids:
+        model.config = dataclasses.replace(model.config, stop_ids=(*model.config.stop_ids, turn_end))
+    return model, tokenizer
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer, without running any code of the checkpoint.
+
+    Dream ships its own slow tokenizer class; its vocabulary and rules are Qwen2's, so those files are read by that class.
+    """
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+            return AutoTokenizer.from_pretrained(folder, tokenizer_type="qwen2", trust_remote_code=False)
+        raise CheckpointError(f"{folder} has no tokenizer that can be read without remote code: {str(error).splitlines()[0]}") from None
+
+
+def default_recipe(model: Transformer) -> Recipe:
+    """The recipe that is used when none is given: the family's own plain decoding."""
+    return named("dream-greedy" if model.config.family == "dream" else "plain")
+
+
+def encode(tokenizer: Any, prompt: str | Messages, *, chat: bool | None = None) -> list[int]:
+    """Token ids of a prompt. A string becomes one user turn if the tokenizer has a chat template (or `chat` says so), else plain text."""
+    if not prompt or (isinstance(prompt, str) and not prompt.strip()):
+        raise ValueError("the prompt is empty; give some text")
+    templated = bool(tokenizer.chat_template) if chat is None else chat
+    if not isinstance(prompt, str) or templated:
+        if not tokenizer.chat_template:
+            raise ValueError("chat=True, but this tokenizer has no chat template; give plain text with chat=False")
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return opening(tokenizer) + tokenizer(prompt, add_special_tokens=False)["input_ids"]
+
+
+def opening(tokenizer: Any) -> list[int]:
+    """The ids every document starts with: the begin token, for tokenizers that have one."""
+    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+
+
+def check_length(model: Transformer, ids: Sequence[int]) -> None:
+    config = model.config
+    if len(ids) >= config.max_length and config.rope_scaling is None:
+        raise ValueError(
+            f"the prompt has {len(ids)} tokens, the model's context is {config.max_length}; shorten it or choose a rope scaling (e.g. --rope-scaling ntk:2)"
+        )
+
+
+def answer_ids(row: Sequence[int], stop_ids: Sequence[int], limit: int | None = None) -> tuple[list[int], bool]:
+    """The ids before the first stop id, at most `limit` of them, and whether a stop id ended them."""
+    end = next((i for i, token in enumerate(row) if token in stop_ids), None)
+    kept = list(row if end is None else row[:end])
+    if limit is not None and len(kept) > limit:
+        return kept[:limit], False
+    return kept, end is not None
+
+
+def generate(
+    model: Transformer,
+    tokenizer: Any,
+    prompt: str | Messages | Sequence[str],
+    recipe: Recipe | None = None,
+    *,
+    seed: int | Sequence[int] = 0,
+    chat: bool | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Any:
+    """Answer a prompt: a `Generation` for a string or a chat, a list of them for a list of strings (run as one batch).
+
+    `tokens` are the answer's ids before the stop id, `text` their text; forwards and positions_computed are counted until the
+    row has ended. on_step sees every `Step`. Raises ValueError for an empty prompt or one longer than the context.
+    """
+    recipe = recipe or default_recipe(model)
+    several = not isinstance(prompt, str) and len(prompt) > 0 and all(isinstance(p, str) for p in prompt)
+    prompts = list(prompt) if several else [prompt]
+    ids = [encode(tokenizer, p, chat=chat) for p in prompts]  # type: ignore[arg-type]
+    for row in ids:
+        check_length(model, row)
+    begun = time.perf_counter()
+    start = max(map(len, ids))
+    tally = Tally(len(ids))
+    seconds = [0.0] * len(ids)
+    last: Step | None = None
+    for last in denoise(model, [torch.tensor(row) for row in ids], recipe, seed=seed):
+        running = tally.running
+        tally.count(last)
+        now = time.perf_counter() - begun
+        seconds = [now if active else before for active, before in zip(running, seconds, strict=True)]
+        if on_step is not None:
+            on_step(last)
+    assert last is not None
+    results = []
+    for row, tokens in enumerate(last.tokens[:, start:].tolist()):
+        kept, stopped = answer_ids(tokens, model.config.stop_ids, recipe.max_tokens)
+        text = tokenizer.decode(kept, skip_special_tokens=True)
+        reason = ("stop" if stopped else "length",)
+        results.append(Generation(torch.tensor(kept, dtype=torch.long), tally.row_forwards[row], tally.row_positions[row], seconds[row], reason, recipe, text))
+    return results if several else results[0]
+
+
+def stream(
+    model: Transformer, tokenizer: Any, prompt: str | Messages, recipe: Recipe | None = None, *, seed: int = 0, chat: bool | None = None
+) -> Iterator[str]:
+    """The answer's text as it becomes certain: only decided, contiguous text that never changes; the pieces join to `generate`'s text."""
+    recipe = recipe or default_recipe(model)
+    ids = encode(tokenizer, prompt, chat=chat)
+    check_length(model, ids)
+    decided: list[int] = []
+    sent = ""
+    for step in denoise(model, torch.tensor([ids]), recipe, seed=seed):
+        if len(ids) + len(decided) < step.block.start:
+            continue
+        row = step.ids[0].tolist()
+        known = row.index(-1) if -1 in row else len(row)
+        decided = decided[: step.block.start - len(ids)] + row[:known]
+        kept, stopped = answer_ids(decided, model.config.stop_ids, recipe.max_tokens)
+        text = tokenizer.decode(kept, skip_special_tokens=True)
+        whole = text if stopped or step.finished[0] else text.rstrip("�")
+        if len(whole) > len(sent):
+            yield whole[len(sent) :]
+            sent = whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Infilled(Generation):
+    """A `Generation` whose text is the whole filled text; `fills` holds what went into each gap."""
+
+    fills: tuple[str, ...] = ()
+
+
+def infill(
+    model: Transformer,
+    tokenizer: Any,
+    text: str,
+    recipe: Recipe | None = None,
+    *,
+    seed: int = 0,
+    ends: bool = True,
+    on_step: Callable[[Step], None] | None = None,
+) -> Infilled:
+    """Fill gaps written `[[8]]` (8 masks) between given text; everything given is seen from both sides and stays.
+
+    The recipe's gen_length plays no part; block_length (from the first gap on) and the commit rule do. ends: the text is a whole
+    document, so an end token follows it. Raises ValueError if there is no gap, or one of 0 or more than 4,096 masks.
+    """
+    recipe = recipe or default_recipe(model)
+    pieces = GAP.split(text)
+    if len(pieces) == 1:
+        raise ValueError("the text has no gap; write one as [[8]], 8 being the number of masks")
+    masks = [int(count) for count in pieces[1::2]]
+    for count in masks:
+        if not 1 <= count <= MOST_MASKS_PER_GAP:
+            raise ValueError(f"a gap of {count} masks is not possible; accepted: 1 to {MOST_MASKS_PER_GAP}")
+    given = [tokenizer(piece, add_special_tokens=False)["input_ids"] if piece else [] for piece in pieces[::2]]
+    given[0] = opening(tokenizer) + given[0]
+    if ends and model.config.stop_ids:
+        given[-1] = [*given[-1], model.config.stop_ids[0]]
+    laid = [part for pair in zip(given, [*masks, 0], strict=True) for part in pair][:-1]
+    canvas = Canvas.gaps(laid, model.config.mask_id, model.device)
+    check_length(model, canvas.tokens[0].tolist())
+    begun = time.perf_counter()
+    tally = Tally(1)
+    for step in denoise(model, canvas, recipe, seed=seed):
+        tally.count(step)
+        if on_step is not None:
+            on_step(step)
+    row = canvas.tokens[0].tolist()
+    fills, filled, place = [], pieces[0], len(given[0])
+    for count, ids, after in zip(masks, given[1:], pieces[2::2], strict=True):
+        fills.append(tokenizer.decode(row[place : place + count], skip_special_tokens=True))
+        filled += fills[-1] + after
+        place += count + len(ids)
+    return Infilled(canvas.tokens[0].cpu(), tally.forwards, tally.positions, time.perf_counter() - begun, ("length",), recipe, filled, tuple(fills))

@@ -1,0 +1,275 @@
+"""Ports against the official implementations' outputs on tiny checkpoints (`MEZZOTINT_GOLDEN`, default tests/golden).
+
+Every case of every manifest is run; a kind, group or parameter that is not understood fails.
+"""
+
+import dataclasses
+import json
+from functools import cache
+
+import pytest
+import torch
+from conftest import GOLDEN, RAN
+from safetensors.torch import load_file
+
+import mezzotint as mz
+from mezzotint.commit import Prediction, Quota, Sampler, Timed
+from mezzotint.suffix.dpad import keep_probability, sliding_window
+
+ATOL = 2e-3
+
+
+def manifest(folder: str) -> dict:
+    path = GOLDEN / folder / "manifest.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+@cache
+def model_of(folder: str, name: str):
+    return mz.load_model(GOLDEN / folder / name)
+
+
+@cache
+def tensors_of(folder: str, file: str) -> dict:
+    return load_file(GOLDEN / folder / file)
+
+
+class Params(dict):
+    """A case's parameters, taken one by one; what nobody took is not understood."""
+
+    def done(self, case: str) -> None:
+        assert not self, f"{case}: parameters not understood: {dict(self)}"
+
+
+def records(model, prompt, recipe, **rest):
+    """Run a recipe; the tokens, the rows of every forward, and the canvas each forward saw."""
+    lengths, grids, tokens = [], [], None
+    canvas = mz.Canvas.blank(list(prompt), recipe.gen_length, model.config.mask_id, model.device)
+    before = canvas.tokens.clone()
+    for step in mz.denoise(model, canvas, recipe, **rest):
+        if len(step.computed):
+            lengths.append(len(step.computed))
+            grids.append(before)
+        before = tokens = step.tokens.clone()
+    return tokens, lengths, grids
+
+
+# --- SparseD's folder: forwards, vanilla decoding, units
+
+
+def run_forward(case, data):
+    model = model_of("sparsed", case["model"])
+    padding = valid = None
+    if "attention_mask_2d" in data:
+        valid = data["attention_mask_2d"].bool()
+        padding = (~valid).sum(1)
+    logits = model(data["input_ids"], padding=padding)
+    if valid is None:
+        torch.testing.assert_close(logits, data["logits"], atol=ATOL, rtol=0)
+    else:
+        torch.testing.assert_close(logits[valid], data["logits"][valid], atol=ATOL, rtol=0)
+    if "logits_bf16" in data:
+        half = mz.load_model(GOLDEN / "sparsed" / case["model"], dtype="bfloat16")
+        ours = half(data["input_ids"], padding=padding).float()
+        theirs = data["logits_bf16"].float()
+        picked = slice(None) if valid is None else valid
+        assert (ours - theirs)[picked].abs().mean() < 0.05 * theirs[picked].std()
+
+
+CONFIDENCE = {"maskgit_plus": "probability", "topk_margin": "margin", "entropy": "entropy", "origin": "probability"}
+
+
+def run_generate_vanilla(case, data):
+    model = model_of("sparsed", case["model"])
+    known = Params(
+        {k: v for k, v in case.items() if k not in ("name", "kind", "file", "model", "margins", "tier", "tensors", "note", "prompt_length", "upstream")}
+    )
+    shared = {"gen_length": known.pop("gen_length"), "steps": known.pop("steps"), "early_stop": "off", "reuse": False}
+    seed = known.pop("seed", 0)
+    if "alg" in known:
+        alg = known.pop("alg")
+        eps = known.pop("eps")
+        rule = mz.Origin(eps) if alg == "origin" else Timed(eps)
+        top_p, top_k = known.pop("top_p") or 1.0, known.pop("top_k") or 0
+        recipe = mz.Recipe(**shared, block_length=None, commit=rule, sampling="categorical", confidence=CONFIDENCE[alg], top_p=top_p, top_k=top_k)
+    else:
+        recipe = mz.Recipe(**shared, block_length=known.pop("block_length"), cfg_scale=known.pop("cfg_scale"))
+    known.done(case["name"])
+    prompts = data["prompt_ids"]
+    if "attention_mask" in data:
+        prompts = [row[keep.bool()] for row, keep in zip(prompts, data["attention_mask"], strict=True)]
+    tokens, lengths, grids = records(model, prompts, recipe, seed=seed)
+    real = torch.ones_like(tokens, dtype=torch.bool)
+    if "attention_mask" in data:
+        real[:, : data["attention_mask"].shape[1]] = data["attention_mask"].bool()
+    assert torch.equal(tokens[real], data["output_ids"][real])
+    assert len(lengths) == len(data["step_inputs"])
+    for ours, theirs in zip(grids, data["step_inputs"], strict=True):
+        assert torch.equal(ours[real], theirs.long()[real])
+
+
+def run_unit(case, data):
+    if case["name"] == "unit_llada_num_transfer_tokens":
+        for name, counts in data.items():
+            masks, steps = (int(part[1:]) for part in name.split("_"))
+            assert schedule(Quota(), masks, steps) == counts[0].tolist(), name
+    elif case["name"] == "unit_dream_schedule":
+        for name, counts in data.items():
+            masks, steps, eps = name.split("_")
+            assert schedule(Timed(float(eps[3:])), int(masks[1:]), int(steps[1:])) == counts.tolist(), name
+    elif case["name"] == "unit_dream_sample_tokens":
+        logits = data["logits"][None]
+        everything = torch.ones(logits.shape[:2], dtype=torch.bool)
+        for combo in case["combos"]:
+            alg, top_p, top_k = combo.split("__")
+            p, k = top_p.removeprefix("top_p_"), top_k.removeprefix("top_k_")
+            sampler = Sampler("categorical", 0.0, 1.0 if p == "None" else float(p), 0 if k == "None" else int(k), CONFIDENCE[alg])
+            found = sampler(logits, everything, [torch.Generator()])
+            assert torch.equal(found.tokens[0], data[f"{combo}__x0"]), combo
+            torch.testing.assert_close(found.confidence[0], data[f"{combo}__confidence"], atol=1e-5, rtol=1e-5)
+    else:
+        pytest.fail(f"unit case {case['name']} is not understood")
+
+
+def schedule(rule, masks: int, steps: int) -> list[int]:
+    """How many of `masks` positions a rule commits at each of `steps` steps."""
+    open = torch.ones(1, masks, dtype=torch.bool)
+    accept = rule.begin(steps, open)
+    counts = []
+    for _ in range(steps):
+        confidence = torch.arange(masks, dtype=torch.float)[None].masked_fill(~open, -torch.inf)
+        accepted = accept(Prediction(torch.zeros(1, masks, dtype=torch.long), confidence, open, [torch.Generator()]))
+        counts.append(int(accepted.sum()))
+        open = open & ~accepted
+    return counts
+
+
+SPARSED = {"forward": run_forward, "generate_vanilla": run_generate_vanilla, "unit": run_unit}
+
+
+@pytest.mark.parametrize("case", manifest("sparsed").get("cases", []), ids=lambda case: case["name"])
+def test_sparsed(case):
+    runner = SPARSED.get(case["kind"])
+    assert runner, f"golden kind {case['kind']!r} is not understood; known: {', '.join(SPARSED)}"
+    runner(case, tensors_of("sparsed", case["file"]))
+    RAN[case["kind"]] += 1
+
+
+# --- DPad's folder: block decoding, caches, suffix dropout, single forwards, samplers
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """A suffix strategy that keeps the positions a golden run kept."""
+
+    kept: tuple
+
+    def begin(self, canvas, generator):
+        return lambda block: torch.cat((torch.arange(block.end), self.kept[block.index].long()))
+
+
+def run_blocks(group, case, data):
+    """Fast-dLLM's and DPad's loop on LLaDA: schedule, threshold or factor; no, prefix or dual cache; kept suffix replayed."""
+    known = Params(case["params"])
+    model = model_of("dpad", group["checkpoint"])
+    eos = known.pop("eos_id", model.config.stop_ids[0])
+    stop = "block" if known.pop("early_termination", False) else "off"
+    assert known.pop("mask_id") == model.config.mask_id
+    gen_length, steps = known.pop("gen_length"), known.pop("steps")
+    rule = mz.Quota()
+    if "threshold" in known:
+        rule = mz.Threshold(known.pop("threshold"))
+    elif "factor" in known:
+        rule = mz.Factor(known.pop("factor"))
+    suffix = mz.Full()
+    if known.pop("dropout", None):
+        for name in ("window", "sigma", "scale", "preserved_tokens"):
+            known.pop(name, None)
+        suffix = Replay(tuple(data[f"kept_suffix_block{b}"] for b in range(case["blocks_run"])))
+    name = case["case"]
+    cache = mz.PrefixCache() if "_prefix_" in name else mz.DualCache() if "_dual_" in name else mz.NoCache()
+    assert isinstance(cache, mz.NoCache) == ("_none_" in name), f"{name}: cache not understood"
+    recipe = mz.Recipe(gen_length=gen_length, block_length=known.pop("block_length", 32), steps=steps, commit=rule, suffix=suffix, cache=cache, early_stop=stop)
+    known.done(name)
+    usual = model.config
+    model.config = dataclasses.replace(usual, stop_ids=(eos,), pad_id=eos)
+    try:
+        tokens, lengths, _ = records(model, data["prompt_ids"].long()[None], recipe)
+    finally:
+        model.config = usual
+    assert torch.equal(tokens[0], data["tokens"].long())
+    assert lengths == data["forward_lengths"].tolist()
+
+
+def run_positions(group, case, data):
+    """Single forwards on non-contiguous positions: all computed, prefix from memory, block only."""
+    model = model_of("dpad", case["checkpoint"])
+    if "input_ids" in data:
+        torch.testing.assert_close(model(data["input_ids"].long().reshape(1, -1))[0], data["logits"].reshape(-1, model.config.vocab_size), atol=ATOL, rtol=0)
+        return
+    at = data["position_ids"].long()
+    before, after = data["input_ids_S0"].long(), data["input_ids_S1"].long()
+    torch.testing.assert_close(model(before[None], at)[0], data["logits_full_S0"], atol=ATOL, rtol=0)
+    torch.testing.assert_close(model(after[None], at)[0], data["logits_full_S1"], atol=ATOL, rtol=0)
+    for field, rows in (
+        ("logits_prefixcache_S1", at >= case["block_start"]),
+        ("logits_dualcache_S1", (at >= case["block_start"]) & (at < case["block_end"])),
+    ):
+        memory = model.memory(1, case["total_seq_len"])
+        model(before[None], at, memory=memory)
+        logits = model(after[rows][None], at[rows], over=at, memory=memory)[0]
+        torch.testing.assert_close(logits, data[field], atol=ATOL, rtol=0)
+
+
+def run_sampler_draws(group, case, data):
+    distance = torch.arange(case["suffix_len"])
+    probability = keep_probability(distance, case["window"], case["k"], case["a"])
+    kept = ((data["uniform"] < probability) & sliding_window(distance, case["window"])).nonzero()[:, 0]
+    assert kept.tolist() == [d for d in data["kept_offsets"].tolist() if d >= 0]
+
+
+def run_sampler_stats(group, case, data):
+    """Many draws of our own samplers against the official keep frequencies."""
+    draws, suffix = 2000, case["suffix_len"]
+    strategy = mz.DPad(case["window"], case["k"], case["a"]) if "k" in case else mz.UniformDropout(case["number"], case["window"])
+    canvas = mz.Canvas.blank([torch.zeros(1, dtype=torch.long)], case["gen_length"], 1, torch.device("cpu"))
+    visible = strategy.begin(canvas, torch.Generator().manual_seed(0))
+    block = mz.Block(0, canvas.length - suffix - 1, canvas.length - suffix)
+    kept = torch.zeros(draws, suffix)
+    for draw in kept:
+        positions = visible(block)
+        draw[positions[positions >= block.end] - block.end] = 1
+    mean, spread = kept.sum(1).mean().item(), case.get("expected_std", case["std_kept"] if "std_kept" in case else 0.0)
+    assert abs(mean - case.get("expected_kept", case["mean_kept"])) <= 4 * spread / draws**0.5 + 1e-6
+    if "keep_threshold" in data:
+        p = data["keep_threshold"][:suffix].clamp(max=1)
+        p = torch.nn.functional.pad(p, (0, suffix - len(p)))
+        assert ((kept.mean(0) - p).abs() <= 5 * (p * (1 - p) / draws).sqrt() + 1e-6).all()
+
+
+DPAD = {
+    "fastdllm_llada": run_blocks,
+    "dpad_llada": run_blocks,
+    "forward_llada": run_positions,
+    "forward_dream": run_positions,
+    "sampler_draws": run_sampler_draws,
+    "sampler_stats": run_sampler_stats,
+}
+
+
+@pytest.mark.parametrize(
+    ("group", "case"), [(g, c) for g in manifest("dpad").get("groups", []) for c in g["cases"]], ids=lambda part: part.get("case", "") or part["group"]
+)
+def test_dpad(group, case):
+    runner = DPAD.get(group["group"])
+    assert runner, f"golden group {group['group']!r} is not understood; known: {', '.join(DPAD)}"
+    everything = tensors_of("dpad", group["file"])
+    start = case["case"] + "."
+    runner(group, case, {name.removeprefix(start): tensor for name, tensor in everything.items() if name.startswith(start)})
+    RAN[group["group"]] += 1
+
+
+@pytest.mark.parametrize("folder", ["sink"])
+def test_folders_of_later_methods(folder):
+    """A manifest of a method that is not there yet fails rather than passing unread."""
+    assert not manifest(folder), f"golden folder {folder!r} is not understood yet"
