@@ -224,7 +224,7 @@ def run_positions(group, case, data):
 def run_sampler_draws(group, case, data):
     distance = torch.arange(case["suffix_len"])
     probability = keep_probability(distance, case["window"], case["k"], case["a"])
-    kept = ((data["uniform"] < probability) & sliding_window(distance, case["window"])).nonzero()[:, 0]
+    kept = ((data.get("uniform", distance) < probability) & sliding_window(distance, case["window"])).nonzero()[:, 0]
     assert kept.tolist() == [d for d in data["kept_offsets"].tolist() if d >= 0]
 
 
@@ -239,7 +239,7 @@ def run_sampler_stats(group, case, data):
     for draw in kept:
         positions = visible(block)
         draw[positions[positions >= block.end] - block.end] = 1
-    mean, spread = kept.sum(1).mean().item(), case.get("expected_std", case["std_kept"] if "std_kept" in case else 0.0)
+    mean, spread = kept.sum(1).mean().item(), case.get("expected_std", case.get("std_kept", 0.0))
     assert abs(mean - case.get("expected_kept", case["mean_kept"])) <= 4 * spread / draws**0.5 + 1e-6
     if "keep_threshold" in data:
         p = data["keep_threshold"][:suffix].clamp(max=1)

@@ -153,7 +153,7 @@ def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], reci
         while (open := canvas.open[:, span].clone()).any():
             computed = NOTHING
             if logits is None:
-                moment = Moment(step, block, within)
+                moment = Moment(step, block, within, max(0, block.start - model.config.shift))
                 computed = cache(moment, visible)
                 predict = block.start + open.any(0).nonzero()[:, 0]
                 logits = network(

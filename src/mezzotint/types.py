@@ -18,11 +18,16 @@ Positions = Int[Tensor, " positions"]
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a run stands before a forward: how many steps it has taken, the block, and the step inside the block (all from 0)."""
+    """Where a run stands before a forward.
+
+    step: steps taken so far; block: the active one; within: steps taken inside it; first: the first position whose row is needed
+    to predict the block (block.start, or one before it for models whose predictions are shifted).
+    """
 
     step: int
     block: "Block"
     within: int
+    first: int
 
 
 class Attention(Protocol):

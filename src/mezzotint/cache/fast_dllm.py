@@ -1,4 +1,8 @@
-"""Prefix and dual cache (Fast-dLLM, arXiv 2505.22618): what lies outside the active block is computed once per block."""
+"""Prefix and dual cache (Fast-dLLM, arXiv 2505.22618): what lies outside the active block is computed once per block.
+
+For models whose predictions are shifted (Dream) the row before the block is computed with it, because it predicts the block's
+first token; the official code commits that token at once instead, however unsure the model is.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +20,7 @@ class PrefixCache:
 
     def begin(self, canvas: Canvas) -> Callable[[Moment, Positions], Positions]:
         def compute(moment: Moment, visible: Positions) -> Positions:
-            return visible if moment.within == 0 else visible[visible >= moment.block.start]
+            return visible if moment.within == 0 else visible[visible >= moment.first]
 
         return compute
 
@@ -29,7 +33,7 @@ class DualCache:
 
     def begin(self, canvas: Canvas) -> Callable[[Moment, Positions], Positions]:
         def compute(moment: Moment, visible: Positions) -> Positions:
-            inside = (visible >= moment.block.start) & (visible < moment.block.end)
+            inside = (visible >= moment.first) & (visible < moment.block.end)
             return visible if moment.within == 0 else visible[inside]
 
         return compute

@@ -21,6 +21,7 @@ class RopeScaling:
     kind: "linear" divides every frequency by `factor`; "ntk" raises theta instead, so that high frequencies
     stay; "yarn" interpolates only slow frequencies (`beta_fast`, `beta_slow` are rotations over the original
     length) and scales attention by 0.1·ln(factor)+1; "longrope" divides frequency i by `factors[i]`.
+    original_length 0 stands for the model's trained length.
     """
 
     kind: str
@@ -37,8 +38,6 @@ class RopeScaling:
             raise ValueError(f"rope scaling factor={self.factor} must be at least 1")
         if self.kind == "longrope" and not self.factors:
             raise ValueError("rope scaling kind='longrope' needs factors=(...), one per frequency (head_dim / 2 of them)")
-        if self.kind in ("yarn", "longrope") and self.original_length <= 0:
-            raise ValueError(f"rope scaling kind={self.kind!r} needs original_length, the trained length in tokens")
 
     @staticmethod
     def parse(text: str) -> "RopeScaling":
@@ -48,7 +47,24 @@ class RopeScaling:
         try:
             return RopeScaling(kind, float(factor or 1.0), int(original or 0))
         except ValueError as error:
-            raise ValueError(f"rope scaling {text!r}: {error}; write KIND:FACTOR or KIND:FACTOR@TRAINED_LENGTH") from None
+            raise ValueError(f"rope_scaling={text!r}: {error}; write KIND:FACTOR, e.g. ntk:4, or KIND:FACTOR@TRAINED_LENGTH") from None
+
+
+def from_checkpoint(field: dict | None, trained_length: int) -> RopeScaling | None:
+    """A Qwen-style `rope_scaling` field of config.json. Raises ValueError for a kind that is not supported."""
+    if not field:
+        return None
+    kind = {"ntk": "ntk", "linear": "linear", "yarn": "yarn", "longrope": "longrope"}.get(field.get("rope_type", field.get("type", "")))
+    if kind is None:
+        raise ValueError(f"config.json: rope_scaling={field!r} is not supported; supported kinds: {', '.join(KINDS)}")
+    return RopeScaling(
+        kind,
+        float(field.get("factor", 1.0)),
+        int(field.get("original_max_position_embeddings", trained_length)),
+        tuple(field.get("long_factor", ())),
+        float(field.get("beta_fast", 32.0)),
+        float(field.get("beta_slow", 1.0)),
+    )
 
 
 def frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tuple[Float[Tensor, " half"], float]:

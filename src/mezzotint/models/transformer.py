@@ -184,9 +184,9 @@ class Transformer(nn.Module):
         at = torch.arange(tokens.shape[1]) if at is None else at
         x = self.hidden(tokens, at, over=over, attend=attend, memory=memory, padding=padding)
         if predict is not None:
-            source = predict - self.config.shift
-            rows = torch.searchsorted(at, source.clamp_min(int(at[0])))
-            if int(rows[-1]) >= len(at) or not torch.equal(at[rows], source.clamp_min(int(at[0]))):
+            source = (predict - self.config.shift).clamp_min(0)
+            rows = torch.searchsorted(at, source)
+            if int(rows[-1]) >= len(at) or not torch.equal(at[rows], source):
                 raise LookupError(f"`predict` asks for positions whose row (shift {self.config.shift}) is not in `at`")
             contiguous = int(rows[-1]) - int(rows[0]) + 1 == len(rows)
             x = x[:, int(rows[0]) : int(rows[-1]) + 1] if contiguous else x[:, rows.to(x.device, non_blocking=True)]

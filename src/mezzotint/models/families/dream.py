@@ -5,6 +5,7 @@ Predictions are shifted by one: row p predicts position p + 1. Rotation happens 
 
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.families.fields import Fields
+from mezzotint.models.rope import from_checkpoint
 
 ARCHITECTURES = ("DreamModel",)
 
@@ -50,6 +51,7 @@ def configure(config: dict) -> ModelConfig:
         rope_full_precision=False,
         qkv_bias=True,
         tied_head=bool(config.get("tie_word_embeddings", False)),
+        rope_scaling=from_checkpoint(config.get("rope_scaling"), fields.integer("max_position_embeddings")),
         max_length=fields.integer("max_position_embeddings"),
         mask_id=fields.integer("mask_token_id"),
         stop_ids=(eos,),

@@ -1,0 +1,192 @@
+"""Checkpoints: what is read, what is refused and how that is said."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import mezzotint as mz
+from mezzotint.models.families import family_of, llada
+from mezzotint.models.information import describe
+
+TINY = Path(__file__).parent / "golden" / "dpad" / "ckpt_llada_tiny"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Path(shutil.copytree(TINY, tmp_path / "model"))
+
+
+def edit(folder: Path, **changes) -> None:
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def shard(folder: Path, parts: int) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    table = {}
+    for part in range(parts):
+        file = f"model-{part + 1:05}-of-{parts:05}.safetensors"
+        names = sorted(tensors)[part::parts]
+        save_file({n: tensors[n] for n in names}, folder / file)
+        table |= dict.fromkeys(names, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": table}))
+
+
+def test_shards_equal_one_file(folder):
+    whole = mz.load_model(folder)
+    shard(folder, 3)
+    split = mz.load_model(folder)
+    tokens = torch.arange(20)[None]
+    assert torch.equal(whole(tokens), split(tokens))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", torch.float64])
+def test_any_dtype(folder, dtype):
+    model = mz.load_model(folder, dtype=dtype)
+    assert model.dtype == (dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype))
+    assert model(torch.arange(8)[None]).dtype == model.dtype
+
+
+def test_llada_config_round_trip(folder):
+    config = mz.load_model(folder).config
+    assert llada.configure(llada.official(config)) == config
+    assert family_of(llada.official(config)) is llada
+
+
+def break_missing_shard(folder):
+    shard(folder, 3)
+    (folder / "model-00002-of-00003.safetensors").unlink()
+
+
+def break_truncated(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+def break_tensor(folder):
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.transformer.blocks.1.k_proj.weight"]
+    save_file(tensors, folder / "model.safetensors")
+
+
+def break_shape(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.transformer.ln_f.weight"] = torch.ones(63)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def break_pickle(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"never read")
+
+
+def break_index_outside(folder):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../etc/passwd"}}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (break_missing_shard, ["model-00002-of-00003.safetensors"]),
+        (break_truncated, ["model.safetensors", "truncated"]),
+        (break_tensor, ["blocks.1.k_proj.weight"]),
+        (break_shape, ["ln_f.weight", "(63,)", "(64,)"]),
+        (break_pickle, ["pytorch_model.bin", "pickle", "safetensors"]),
+        (break_index_outside, ["../../etc/passwd"]),
+        (lambda f: edit(f, architectures=["GPT2LMHeadModel"]), ["GPT2LMHeadModel", "LLaDAModelLM", "DreamModel"]),
+        (lambda f: edit(f, architectures=["LLaDAMoEModelLM"]), ["LLaDAMoEModelLM", "model_type='llada'"]),
+        (lambda f: edit(f, n_heads=None), ["n_heads"]),
+        (lambda f: edit(f, n_layers="three"), ["n_layers='three'"]),
+        (lambda f: edit(f, alibi=True), ["alibi=True"]),
+        (lambda f: (f / "config.json").write_text("{"), ["config.json", "JSON"]),
+        (lambda f: (f / "config.json").unlink(), ["config.json"]),
+    ],
+    ids=lambda part: getattr(part, "__name__", "") if callable(part) else "-".join(part),
+)
+def test_damage_is_named(folder, damage, words):
+    damage(folder)
+    with pytest.raises(mz.CheckpointError) as error:
+        mz.load_model(folder)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_remote_code_is_never_run(folder):
+    """A checkpoint may carry Python files and name them in auto_map; nothing of it is imported."""
+    (folder / "modeling_llada.py").write_text("raise SystemExit('remote code ran')")
+    edit(folder, auto_map={"AutoModel": "modeling_llada.LLaDAModelLM"})
+    mz.load_model(folder)
+    assert "modeling_llada" not in sys.modules
+
+
+def test_neither_folder_nor_hub_id(tmp_path):
+    for wrong in (str(tmp_path / "nothing"), "just-a-name", "a/b/c"):
+        with pytest.raises(mz.CheckpointError, match="neither a folder nor a hub id"):
+            mz.load_model(wrong)
+    with pytest.raises(mz.CheckpointError, match="is a file"):
+        mz.load_model(TINY / "config.json")
+
+
+def test_tied_head_needs_no_tensor(folder):
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.transformer.ff_out.weight"]
+    save_file(tensors, folder / "model.safetensors")
+    edit(folder, weight_tying=True)
+    model = mz.load_model(folder)
+    assert model.head.weight is model.embedding.weight
+
+
+def test_info_counts_every_parameter(folder):
+    model = mz.load_model(folder)
+    found = describe(folder, length=100)
+    assert found["parameters"] == sum(p.numel() for p in model.parameters())
+    assert found["weights_bytes"] == 4 * found["parameters"]
+    memory = model.memory(1, 100)
+    assert found["memory_bytes"] == 2 * memory.keys.numel() * 4
+
+
+def test_a_long_context_can_be_scaled(folder):
+    tokens = torch.arange(64)[None]
+    plain = mz.load_model(folder)(tokens)
+    for scaling in ("linear:2", "ntk:4", "yarn:4", mz.RopeScaling("longrope", 2.0, factors=(1.0,) * 8, original_length=1024)):
+        model = mz.load_model(folder, rope_scaling=scaling)
+        assert not torch.equal(model(tokens), plain)
+        assert model.config.rope_scaling.original_length == 1024
+    assert torch.equal(mz.load_model(folder, rope_scaling="linear:1")(tokens), plain)
+    for wrong, word in (("cubic:2", "cubic"), ("ntk:0.5", "0.5"), ("ntk:x", "ntk:x")):
+        with pytest.raises(ValueError, match=word):
+            mz.load_model(folder, rope_scaling=wrong)
+
+
+PEAK = """
+import resource, sys, torch
+import mezzotint as mz
+from mezzotint.models.transformer import Transformer
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = mz.load_model(sys.argv[1], dtype=sys.argv[2])
+for p in model.parameters():
+    p.sum()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((peak - base) * 1024 / sum(p.numel() * p.element_size() for p in model.parameters()))
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_peak_memory_is_that_of_the_weights(folder, dtype):
+    """A checkpoint of 250 MB, loaded as stored and converted: at most 1.1 times the weights."""
+    edit(folder, d_model=1024, n_layers=6, n_heads=8, n_kv_heads=8, mlp_hidden_size=2048, embedding_size=4096, vocab_size=4096)
+    from mezzotint.models.families.names import translate
+    from mezzotint.models.transformer import Transformer
+
+    config = llada.configure(json.loads((folder / "config.json").read_text()))
+    with torch.device("meta"):
+        shapes = dict(Transformer(config).named_parameters())
+    save_file({theirs: torch.randn(shapes[ours].shape) for ours, theirs in translate(llada, config).items()}, folder / "model.safetensors")
+    done = subprocess.run([sys.executable, "-c", PEAK, str(folder), dtype], capture_output=True, text=True, check=True)
+    assert float(done.stdout) <= 1.1

@@ -1,0 +1,216 @@
+"""The loop's promises: every strategy composes, rows are independent, runs do not meet, what is skipped changes nothing."""
+
+import itertools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import mezzotint as mz
+from mezzotint.commit import Timed
+from mezzotint.strategies import KINDS
+
+PROMPT = torch.arange(40, 53)[None]
+
+
+def recipe_for(**strategies) -> mz.Recipe:
+    return mz.Recipe(gen_length=32, block_length=8, early_stop="off", **strategies)
+
+
+def variants(kind):
+    """Each registered strategy at its defaults."""
+    return [cls() for cls in KINDS[kind].values()]
+
+
+COMBINATIONS = list(itertools.product(variants("commit"), variants("suffix"), variants("cache"), variants("attention")))
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+@pytest.mark.parametrize(("commit", "suffix", "cache", "attention"), COMBINATIONS, ids=lambda s: type(s).__name__)
+def test_every_combination_fills_the_canvas(tiny, family, commit, suffix, cache, attention):
+    """Ends with no mask left, the prompt untouched, compute ⊆ visible, the same tokens for the same seed."""
+    model = tiny[family]
+    recipe = recipe_for(commit=commit, suffix=suffix, cache=cache, attention=attention)
+    canvas = mz.Canvas.blank(list(PROMPT), 32, model.config.mask_id, model.device)
+    for step in mz.denoise(model, canvas, recipe, seed=3):
+        assert torch.isin(step.computed, step.visible).all()
+        assert step.visible.max() < canvas.length
+    assert canvas.decided.all()
+    assert not canvas.open.any()
+    assert torch.equal(canvas.tokens[:, :13], PROMPT)
+    assert torch.equal(canvas.tokens, mz.denoise_all(model, PROMPT, recipe, seed=3).tokens)
+
+
+NULLS = {"suffix": [mz.DPad(window=512, k=0.0, a=3.0), mz.UniformDropout(number=512)], "attention": [mz.Dense()], "cache": [mz.NoCache()]}
+
+
+@pytest.mark.parametrize(("kind", "strategy"), [(k, s) for k, found in NULLS.items() for s in found], ids=str)
+def test_a_setting_equals_the_plain_loop(tiny, kind, strategy):
+    plain = mz.denoise_all(tiny["llada"], PROMPT, recipe_for())
+    other = mz.denoise_all(tiny["llada"], PROMPT, recipe_for(**{kind: strategy}))
+    assert torch.equal(plain.tokens, other.tokens)
+    assert plain.forwards == other.forwards == 32
+    assert plain.positions_computed == other.positions_computed == 32 * 45
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_rows_of_different_lengths_equal_one_by_one(tiny, family, temperature):
+    model = tiny[family]
+    prompts = [torch.arange(10, 10 + n) for n in (5, 17, 9)]
+    sampling = "gumbel" if family == "llada" else "categorical"
+    recipe = mz.Recipe(gen_length=16, block_length=8, temperature=temperature, sampling=sampling, commit=mz.Threshold(0.3), early_stop="step")
+    together = mz.denoise_all(model, prompts, recipe, seed=[5, 6, 7])
+    for row, prompt in enumerate(prompts):
+        alone = mz.denoise_all(model, prompt[None], recipe, seed=5 + row)
+        assert torch.equal(together.tokens[row, -16:], alone.tokens[0, -16:])
+        assert together.finish_reasons[row] == alone.finish_reason
+
+
+def test_two_interleaved_runs_equal_two_in_turn(tiny):
+    model = tiny["llada"]
+    recipe = recipe_for(cache=mz.PrefixCache(), suffix=mz.DPad(window=16), commit=mz.Threshold(0.5))
+    first, second = PROMPT, PROMPT.flip(1)
+    turns = [list(mz.denoise(model, p, recipe, seed=1))[-1].tokens for p in (first, second)]
+    runs = [mz.denoise(model, p, recipe, seed=1) for p in (first, second)]
+    last = [None, None]
+    for steps in itertools.zip_longest(*runs):
+        for i, step in enumerate(steps):
+            last[i] = step.tokens if step is not None else last[i]
+    assert all(torch.equal(a, b) for a, b in zip(turns, last, strict=True))
+
+
+@dataclass(frozen=True)
+class ComputeBlockAndLater:
+    """A toy planner: after a block's first step only the block and what follows is computed, the rest is remembered."""
+
+    stores: ClassVar[bool] = True
+
+    def begin(self, canvas):
+        return lambda moment, visible: visible if moment.within == 0 else visible[visible >= moment.block.start]
+
+
+def test_memory_serves_what_is_not_computed(tiny):
+    model = tiny["llada"]
+    toy = mz.denoise_all(model, PROMPT, recipe_for(cache=ComputeBlockAndLater()))
+    named = mz.denoise_all(model, PROMPT, recipe_for(cache=mz.PrefixCache()))
+    assert torch.equal(toy.tokens, named.tokens)
+    assert toy.positions_computed < 32 * 45
+
+
+def test_reading_a_position_never_written_names_it(tiny):
+    model = tiny["llada"]
+    memory = model.memory(1, 20)
+    model(torch.zeros(1, 4, dtype=torch.long), torch.arange(4), memory=memory)
+    with pytest.raises(LookupError, match="position 4 of layer 0"):
+        model(torch.zeros(1, 2, dtype=torch.long), torch.tensor([0, 1]), over=torch.arange(6), memory=memory)
+    with pytest.raises(ValueError, match="memory"):
+        model(torch.zeros(1, 2, dtype=torch.long), torch.tensor([0, 1]), over=torch.arange(6))
+
+
+def test_guidance_works_with_a_cache(tiny):
+    """Both streams have their own rows in memory: refreshing every step equals no cache."""
+
+    @dataclass(frozen=True)
+    class Always:
+        stores: ClassVar[bool] = True
+
+        def begin(self, canvas):
+            return lambda moment, visible: visible
+
+    plain = mz.denoise_all(tiny["llada"], PROMPT, recipe_for(cfg_scale=1.5))
+    cached = mz.denoise_all(tiny["llada"], PROMPT, recipe_for(cfg_scale=1.5, cache=Always()))
+    assert torch.equal(plain.tokens, cached.tokens)
+    mz.denoise_all(tiny["llada"], PROMPT, recipe_for(cfg_scale=1.5, cache=mz.DualCache()))
+
+
+def test_a_step_that_committed_nothing_costs_no_forward(tiny):
+    recipe = mz.Recipe(gen_length=32, block_length=None, steps=32, commit=Timed(), sampling="categorical", confidence="entropy", early_stop="off")
+    reused = mz.denoise_all(tiny["dream"], PROMPT, recipe)
+    repeated = mz.denoise_all(tiny["dream"], PROMPT, recipe.with_(reuse=False))
+    assert torch.equal(reused.tokens, repeated.tokens)
+    assert (reused.forwards, repeated.forwards) == (31, 32)
+
+
+def stopping(model, position):
+    """A copy of the model's config under which the token plain decoding puts at `position` is a stop id."""
+    import dataclasses
+
+    tokens = mz.denoise_all(model, PROMPT, recipe_for()).tokens[0, 13:]
+    return dataclasses.replace(model.config, stop_ids=(int(tokens[position]), 3)), tokens
+
+
+@pytest.mark.parametrize("when", ["step", "block"])
+def test_a_stop_id_ends_the_row_and_keeps_what_stands_before_it(tiny, when, monkeypatch):
+    model = tiny["llada"]
+    config, tokens = stopping(model, 10)
+    first = int((tokens == config.stop_ids[0]).int().argmax())
+    full = mz.denoise_all(model, PROMPT, recipe_for())
+    monkeypatch.setattr(model, "config", config)
+    early = mz.denoise_all(model, PROMPT, recipe_for().with_(early_stop=when))
+    assert early.finish_reason == "stop"
+    assert early.forwards < full.forwards
+    assert torch.equal(early.tokens[0, 13 : 13 + first + 1], tokens[: first + 1])
+    assert (early.tokens[0, 13 + 8 * (first // 8 + 1) :] == config.pad_id).all()
+
+
+def test_a_growing_canvas_costs_less_and_stops_at_max_tokens(tiny):
+    model = tiny["llada"]
+    lengths = [step.tokens.shape[1] for step in mz.denoise(model, PROMPT, mz.Recipe(gen_length=16, block_length=8, max_tokens=40, early_stop="off"))]
+    assert lengths[0] == 13 + 16
+    assert lengths[-1] == 13 + 40
+    assert lengths == sorted(lengths)
+    cached = mz.denoise_all(model, PROMPT, mz.Recipe(gen_length=16, block_length=8, max_tokens=40, early_stop="off", cache=mz.DualCache()))
+    assert cached.tokens.shape[1] == 53
+
+
+def test_given_text_around_gaps_stays(tiny):
+    model = tiny["llada"]
+    pieces = [[1, 2, 3], 5, [300, 4], 11, [7]]
+    canvas = mz.Canvas.gaps(pieces, model.config.mask_id, model.device)
+    given = canvas.tokens[canvas.decided].clone()
+    where = canvas.decided.clone()
+    result = mz.denoise_all(model, canvas, mz.Recipe(gen_length=8, block_length=8, suffix=mz.NoSuffix()))
+    assert torch.equal(canvas.tokens[where], given), "a given mask id is not a gap"
+    assert canvas.decided.all()
+    assert result.forwards <= 16
+
+
+def test_logits_only_for_asked_positions(tiny):
+    tokens = torch.arange(60, 80)[None]
+    for model, shift in ((tiny["llada"], 0), (tiny["dream"], 1)):
+        every = model(tokens)
+        wanted = torch.tensor([3, 4, 9])
+        assert_close(model(tokens, predict=wanted), every[:, wanted - shift], atol=1e-4, rtol=0)
+    with pytest.raises(LookupError, match="shift 1"):
+        tiny["dream"](tokens[:, 5:], torch.arange(5, 20), predict=torch.tensor([2]))
+
+
+def test_sampling_is_seeded_and_follows_the_distribution(tiny):
+    model = tiny["llada"]
+    recipe = recipe_for(temperature=1.0)
+    one, same, other = (mz.denoise_all(model, PROMPT, recipe, seed=s).tokens for s in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    from mezzotint.commit import Sampler
+
+    logits = torch.tensor([0.0, 1.0, 2.0]).repeat(1, 4000, 1)
+    open = torch.ones(1, 4000, dtype=torch.bool)
+    for sampling in ("gumbel", "categorical"):
+        drawn = Sampler(sampling, temperature=1.0)(logits, open, [torch.Generator().manual_seed(0)]).tokens
+        share = torch.bincount(drawn[0], minlength=3) / 4000
+        assert_close(share, logits[0, 0].softmax(-1), atol=0.03, rtol=0)
+
+
+def test_a_run_beyond_the_trained_length_warns_once(tiny):
+    model = mz.load_model("tests/golden/dpad/ckpt_llada_tiny")
+    object.__setattr__(model.config, "max_length", 32)
+    with pytest.warns(UserWarning, match="rope_scaling"):
+        mz.denoise_all(model, PROMPT, recipe_for(steps=4))
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mz.denoise_all(model, PROMPT, recipe_for(steps=4))

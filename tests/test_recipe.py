@@ -1,0 +1,103 @@
+"""Recipes: round trips, and errors that name the field, the value and what is accepted."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mezzotint as mz
+from mezzotint.cli.options import RECIPE_FIELDS
+from mezzotint.recipe import FIELDS, Recipe
+from mezzotint.recipes import RECIPES
+from mezzotint.strategies import KINDS, parse, write
+
+strategy_texts = {kind: st.sampled_from([f"{name}" for name in registry]) for kind, registry in KINDS.items()}
+recipes = st.builds(
+    lambda blocks, width, steps, texts, temperature, top_p, top_k, stop: Recipe(
+        gen_length=blocks * width,
+        block_length=width,
+        steps=None if steps is None else steps * blocks,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        early_stop=stop,
+    ).with_(**texts),
+    st.integers(1, 8),
+    st.integers(1, 64),
+    st.none() | st.integers(1, 32),
+    st.fixed_dictionaries({}, optional=strategy_texts),
+    st.floats(0, 2, allow_nan=False),
+    st.floats(0.01, 1),
+    st.integers(0, 100),
+    st.sampled_from(["step", "block", "off"]),
+)
+
+
+@given(recipes)
+def test_json_and_command_line_round_trips(recipe):
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    words = str(recipe).split()
+    options = {flag[2:].replace("-", "_"): value for flag, value in zip(words[::2], words[1::2], strict=True)}
+    assert Recipe().with_text(options) == recipe
+
+
+@given(st.floats(0, 1), st.integers(1, 4096), st.floats(0, 10), st.floats(0, 10))
+def test_strategies_round_trip_as_text(tau, window, k, a):
+    for kind, strategy in (("commit", mz.Threshold(tau)), ("suffix", mz.DPad(window, k, a))):
+        assert parse(kind, write(kind, strategy)) == strategy
+
+
+def test_every_field_is_on_the_command_line():
+    assert set(RECIPE_FIELDS) == set(FIELDS)
+
+
+def test_named_recipes_are_valid_and_sourced():
+    for name, entry in RECIPES.items():
+        assert mz.named(name) == entry.recipe
+        assert entry.source
+        assert Recipe.from_json(entry.recipe.to_json()) == entry.recipe
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"gen_length": 100, "block_length": 32}, ["gen_length=100", "block_length=32", "128"]),
+        ({"gen_length": 128, "block_length": 32, "steps": 3}, ["steps=3", "4 blocks"]),
+        ({"gen_length": 128, "block_length": 32, "steps": 6}, ["steps=6", "steps=8"]),
+        ({"gen_length": 0}, ["gen_length=0", "at least 1"]),
+        ({"temperature": -1.0}, ["temperature=-1.0"]),
+        ({"temperature": float("nan")}, ["temperature=nan"]),
+        ({"top_p": 0.0}, ["top_p=0.0", "(0, 1]"]),
+        ({"sampling": "nucleus"}, ["sampling='nucleus'", "gumbel, categorical"]),
+        ({"early_stop": "yes"}, ["early_stop='yes'", "step, block, off"]),
+    ],
+)
+def test_errors_name_field_value_and_remedy(fields, words):
+    with pytest.raises(ValueError) as error:
+        Recipe(**fields)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        ("commit", "treshold", ["commit='treshold'", "threshold"]),
+        ("commit", "threshold:tau=high", ["tau='high'", "float"]),
+        ("commit", "threshold:alpha=1", ["alpha=1", "tau=..."]),
+        ("commit", "threshold:tau=7", ["tau=7.0", "[0, 1]"]),
+        ("suffix", "dpad:window=0", ["window=0"]),
+        ("cache", "prefix:every=3", ["every=3", "none"]),
+    ],
+)
+def test_strategy_text_errors(kind, text, words):
+    with pytest.raises(ValueError) as error:
+        parse(kind, text)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_recipes_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe().gen_length = 3  # type: ignore[misc]
+    with pytest.raises(ValueError, match="'gen_lenght' is unknown"):
+        Recipe().with_(gen_lenght=3)
