@@ -1,4 +1,4 @@
-"""Shared pieces: the golden folder, tiny models, and the count of golden cases that ran."""
+"""Shared pieces: shape checking, the golden folder, tiny models, and the count of golden cases that ran."""
 
 import os
 from collections import Counter
@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+SHAPES = install_import_hook("mezzotint", "beartype.beartype")
 
 GOLDEN = Path(os.environ.get("MEZZOTINT_GOLDEN") or Path(__file__).parent / "golden")
+HERE = Path(__file__).parent / "golden"
 RAN: Counter[str] = Counter()
 
 torch.set_num_threads(max(1, min(4, os.cpu_count() or 1)))
@@ -18,8 +22,15 @@ def tiny():
     """The tiny LLaDA and Dream checkpoints that ship with the tests."""
     from mezzotint import load_model
 
-    here = Path(__file__).parent / "golden"
-    return {"llada": load_model(here / "dpad" / "ckpt_llada_tiny"), "dream": load_model(here / "dpad" / "ckpt_dream_tiny")}
+    return {"llada": load_model(HERE / "dpad" / "ckpt_llada_tiny"), "dream": load_model(HERE / "dpad" / "ckpt_dream_tiny")}
+
+
+@pytest.fixture(scope="session")
+def bundled():
+    """The model that ships with the package, and its tokenizer."""
+    from mezzotint import load
+
+    return load()
 
 
 def pytest_terminal_summary(terminalreporter):

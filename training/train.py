@@ -85,8 +85,8 @@ def optimisers(model: Transformer) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embedding" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embedding" in n]
     return [
-        Muon(matrices, lr=0.006, weight_decay=0.02),
-        torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.98), weight_decay=0.0),
+        Muon(matrices, lr=0.0015, weight_decay=0.02),
+        torch.optim.AdamW(others, lr=0.001, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 

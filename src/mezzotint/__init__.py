@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from mezzotint.cache import DualCache, NoCache, PrefixCache
     from mezzotint.canvas import Block, Canvas
     from mezzotint.commit import Factor, Origin, Quota, Threshold, Timed
-    from mezzotint.denoise import Generation, Step, denoise, denoise_all
-    from mezzotint.generate import generate, infill, load, stream
+    from mezzotint.denoising import Generation, Step, denoise, denoise_all
+    from mezzotint.generation import generate, infill, load, stream
     from mezzotint.models.loading import CheckpointError, load_model
     from mezzotint.models.rope import RopeScaling
     from mezzotint.recipe import Recipe
@@ -22,8 +22,8 @@ _HOMES = {
     "mezzotint.cache": ("DualCache", "NoCache", "PrefixCache"),
     "mezzotint.canvas": ("Block", "Canvas"),
     "mezzotint.commit": ("Factor", "Origin", "Quota", "Threshold", "Timed"),
-    "mezzotint.denoise": ("Generation", "Step", "denoise", "denoise_all"),
-    "mezzotint.generate": ("generate", "infill", "load", "stream"),
+    "mezzotint.denoising": ("Generation", "Step", "denoise", "denoise_all"),
+    "mezzotint.generation": ("generate", "infill", "load", "stream"),
     "mezzotint.models.loading": ("CheckpointError", "load_model"),
     "mezzotint.models.rope": ("RopeScaling",),
     "mezzotint.recipe": ("Recipe",),

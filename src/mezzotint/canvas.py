@@ -34,7 +34,7 @@ class Canvas:
         self.open = (~decided).cpu()
 
     @staticmethod
-    def blank(prompts: Sequence[Int[Tensor, " p"]], length: int, mask_id: int, device: torch.device) -> "Canvas":
+    def blank(prompts: Sequence[Int[Tensor, " _"]], length: int, mask_id: int, device: torch.device) -> "Canvas":
         """Prompts of any lengths, aligned to their ends, followed by `length` masks."""
         longest = max(len(p) for p in prompts)
         tokens = torch.full((len(prompts), longest + length), mask_id, dtype=torch.long)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mezzotint.canvas import Block, Canvas
     from mezzotint.models.transformer import Attend
 
-Positions = Int[Tensor, " positions"]
+Positions = Int[Tensor, " _"]
 """Sorted canvas positions, int64, on the host."""
 
 
@@ -30,18 +30,21 @@ class Moment:
     first: int
 
 
+@runtime_checkable
 class Attention(Protocol):
     """Who looks at whom among the visible positions. `begin` returns what is asked before every forward."""
 
     def begin(self, canvas: "Canvas") -> Callable[[Moment], "Attend"]: ...
 
 
+@runtime_checkable
 class Suffix(Protocol):
     """Which positions may be seen while a block is decoded; asked once per block. Draws come from the CPU generator given."""
 
     def begin(self, canvas: "Canvas", generator: torch.Generator) -> "Callable[[Block], Positions]": ...
 
 
+@runtime_checkable
 class Cache(Protocol):
     """Which of the visible positions a forward computes; the rest is read from memory. `stores` is False if it never reads."""
 

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if args.hard_count is not None and args.hard_count < 0:
         raise ValueError(f"hard_count={args.hard_count} must be 0 or more")
     from mezzotint.cli.progress import bar
-    from mezzotint.generate import default_recipe
+    from mezzotint.generation import default_recipe
 
     model, tokenizer = options.load(args)
     plain = default_recipe(model)
@@ -95,7 +95,7 @@ def prose(model: "Transformer", tokenizer: Any, progress: Any) -> dict:
 
     from mezzotint.evaluation.likelihood import bits_per_byte, bound
     from mezzotint.evaluation.tasks.prose import paragraphs
-    from mezzotint.generate import opening
+    from mezzotint.generation import opening
 
     texts = paragraphs(evaluation=True)
     first = opening(tokenizer)

@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     if not prompt.strip():
         raise ValueError("the prompt is empty; give some text")
     import mezzotint as mz
-    from mezzotint.generate import default_recipe, encode
+    from mezzotint.generation import default_recipe, encode
 
     model, tokenizer = options.load(args)
     recipe = options.recipe_of(args, default_recipe(model))

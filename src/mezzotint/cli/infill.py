@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     text = options.text_of(args.text, args.file)
     import mezzotint as mz
-    from mezzotint.generate import GAP, default_recipe, opening
+    from mezzotint.generation import GAP, default_recipe, opening
 
     if not GAP.search(text):
         raise ValueError("the text has no gap; write one as [[8]], 8 being the number of masks")

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mezzotint.denoise import Step
+from mezzotint.denoising import Step
 
 FRESH = ("bold black on bright_yellow", "bright_yellow", "yellow")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool
@@ -13,6 +13,7 @@ from mezzotint.commit.sampling import Prediction
 Accept = Callable[[Prediction], Bool[Tensor, "b w"]]
 
 
+@runtime_checkable
 class Rule(Protocol):
     """`begin(steps, open)` at a block's start: steps that the block may take, and its open positions (b, w) on the host."""
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from mezzotint.canvas import Canvas
-from mezzotint.denoise import denoise_all
+from mezzotint.denoising import denoise_all
 from mezzotint.evaluation.tasks import TASKS
 from mezzotint.evaluation.tasks.example import Example, draw
-from mezzotint.generate import generate, opening
+from mezzotint.generation import generate, opening
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe, round_up
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mezzotint.canvas import Canvas
-from mezzotint.denoise import Generation, Step, Tally, denoise
+from mezzotint.denoising import Generation, Step, Tally, denoise
 from mezzotint.models.families import family_of
 from mezzotint.models.loading import CheckpointError, folder_of, load_model, read_config
 from mezzotint.models.rope import RopeScaling

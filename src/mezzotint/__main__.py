@@ -1,0 +1,5 @@
+"""`python -m mezzotint` is the `mezzotint` command."""
+
+from mezzotint.cli import main
+
+raise SystemExit(main())

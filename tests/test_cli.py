@@ -1,0 +1,105 @@
+"""The command as a user runs it: a process of its own on the bundled model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SHORT = ["--gen-length", "32", "--block-length", "16"]
+
+
+def mezzotint(*words: str, text: str | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "mezzotint", *words], input=text, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_generate_json_from_cold_in_15_seconds():
+    begun = time.monotonic()
+    done = mezzotint("generate", "Copy these words: amber coral", "--json", *SHORT)
+    assert time.monotonic() - begun < 15
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found) >= {"text", "tokens", "forwards", "positions_computed", "seconds", "finish_reason", "recipe", "seed"}
+    assert found["recipe"]["gen_length"] == 32
+
+
+def test_argument_file_stdin_and_watch_agree(tmp_path):
+    (tmp_path / "prompt.txt").write_text("Sort from small to large: 7 3 5")
+    ways = [
+        mezzotint("generate", "Sort from small to large: 7 3 5", *SHORT),
+        mezzotint("generate", "--file", str(tmp_path / "prompt.txt"), *SHORT),
+        mezzotint("generate", *SHORT, text="Sort from small to large: 7 3 5"),
+        mezzotint("generate", "-", "--watch", *SHORT, text="Sort from small to large: 7 3 5"),
+    ]
+    assert all(w.returncode == 0 for w in ways), [w.stderr for w in ways]
+    assert len({w.stdout for w in ways}) == 1
+
+
+def test_infill_recipes_and_info():
+    filled = json.loads(mezzotint("infill", "def f(x):\n    return [[4]]\n", "--json").stdout)
+    assert filled["text"].startswith("def f(x):\n    return ")
+    assert len(filled["fills"]) == 1
+    assert "plain" in json.loads(mezzotint("recipes", "--json").stdout)
+    about = json.loads(mezzotint("info", "--json", "--length", "512").stdout)
+    assert about["family"] == "llada"
+    assert about["length"] == 512
+    assert "LLaDAModelLM" in mezzotint("info").stdout
+
+
+def test_demo_and_eval_json():
+    demo = json.loads(mezzotint("demo", "--questions", "2", "--recipes", "threshold", "--json").stdout)
+    assert set(demo["recipes"]["threshold"]) >= {"right", "total", "seconds", "forwards"}
+    done = mezzotint("eval", "lists", "--count", "4", "--hard-count", "1", "--recipe", "threshold", "--json")
+    found = json.loads(done.stdout)["tasks"]["lists"]
+    assert found["count"] == 4
+    assert 0 <= found["ci"][0] <= found["exact_match"] <= found["ci"][1] <= 1
+    assert set(found["paired"]) == {"difference", "ci", "changed"}
+    assert found["hard"]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["generate", ""], ["prompt is empty"]),
+        (["generate", "hi", "--recipe", "fastest"], ["recipe='fastest'", "plain"]),
+        (["generate", "hi", "--gen-length", "100"], ["gen_length=100", "block_length=32"]),
+        (["generate", "hi", "--gen-length", "ten"], ["gen_length='ten'", "int"]),
+        (["generate", "hi", "--steps", "2"], ["steps=2", "4 blocks"]),
+        (["generate", "hi", "--commit", "best"], ["commit='best'", "threshold"]),
+        (["generate", "--file", "/no/such/file"], ["/no/such/file"]),
+        (["generate", "hi", "--model", "/no/such/model"], ["/no/such/model", "hub id"]),
+        (["generate", "hi", "--device", "cuda:9"], ["device='cuda:9'", "cpu"]),
+        (["generate", "hi", "--dtype", "int3"], ["dtype='int3'", "float32"]),
+        (["generate", "amber " * 6000], ["tokens", "context", "--rope-scaling"]),
+        (["infill", "nothing here"], ["no gap", "[[8]]"]),
+        (["eval", "chess"], ["task='chess'", "math"]),
+        (["eval"], ["--all"]),
+        (["demo", "--questions", "0"], ["questions=0"]),
+        (["info", "/no/such/model"], ["/no/such/model"]),
+    ],
+    ids=lambda part: " ".join(part)[:40],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, named):
+    done = mezzotint(*words)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert all(word in done.stderr for word in named), done.stderr
+    assert done.stdout == ""
+
+
+def test_ctrl_c_ends_quietly():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mezzotint", "generate", "hello", "--watch", "--gen-length", "2048"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TERM": "xterm"},
+    )
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
