@@ -15,8 +15,8 @@ from mezzotint.strategies import KINDS
 PROMPT = torch.arange(40, 53)[None]
 
 
-def recipe_for(**strategies) -> mz.Recipe:
-    return mz.Recipe(gen_length=32, block_length=8, early_stop="off", **strategies)
+def recipe_for(gen_length=32, **strategies) -> mz.Recipe:
+    return mz.Recipe(gen_length=gen_length, block_length=8, early_stop="off", **strategies)
 
 
 def variants(kind):
@@ -32,8 +32,8 @@ COMBINATIONS = list(itertools.product(variants("commit"), variants("suffix"), va
 def test_every_combination_fills_the_canvas(tiny, family, commit, suffix, cache, attention):
     """Ends with no mask left, the prompt untouched, compute ⊆ visible, the same tokens for the same seed."""
     model = tiny[family]
-    recipe = recipe_for(commit=commit, suffix=suffix, cache=cache, attention=attention)
-    canvas = mz.Canvas.blank(list(PROMPT), 32, model.config.mask_id, model.device)
+    recipe = recipe_for(16, steps=8, commit=commit, suffix=suffix, cache=cache, attention=attention)
+    canvas = mz.Canvas.blank(list(PROMPT), 16, model.config.mask_id, model.device)
     for step in mz.denoise(model, canvas, recipe, seed=3):
         assert torch.isin(step.computed, step.visible).all()
         assert step.visible.max() < canvas.length

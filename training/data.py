@@ -57,8 +57,8 @@ class Source:
             return retrieval.drill(rng)
         module = {"math": math, "retrieval": retrieval, "lists": lists, "tools": tools, "code": code}[task]
         while True:
-            if task == "retrieval" and progress > 0.4 and rng.random() < 0.03:
-                example = retrieval.make(rng, False, words=rng.choice((150, 150, 300, 300, 600, 1200, 2000)))
+            if task == "retrieval" and progress > 0.4 and rng.random() < 0.008:
+                example = retrieval.make(rng, False, words=rng.choice((150, 150, 150, 300, 300, 600, 1200, 2000)))
             else:
                 example = module.make(rng, False)
             if not example.held_out:
@@ -89,7 +89,7 @@ class Source:
     def fit(self, item: Item, progress: float) -> tuple[int, Item] | None:
         """The bucket for an item, with its answer padded to the bucket's end; None if it is too long for now."""
         least = len(item.ids)
-        if item.task not in ("code", "prose") and progress > 0.3 and self.rng.random() < 0.04:
+        if item.task not in ("code", "prose") and progress > 0.3 and self.rng.random() < 0.02:
             least = max(least, item.start + self.rng.choice(LONG_CANVASES))
         bucket = next((b for b in BUCKETS if b >= least), None)
         longest = 128 if progress < 0.1 else 256 if progress < 0.3 else BUCKETS[-1]

@@ -4,12 +4,13 @@
 
 Resumes from the checkpoint in --out. Each answer of length L has k ~ U{1..L} tokens masked and costs the mean
 cross-entropy over them; for a third of the answers the masked ones are the last k, which is the canvas that
-block-wise decoding meets. The first 40 % of the time prefers few masks: what is then asked can be
+block-wise decoding meets. The first 65 % of the time prefers few masks: what is then asked can be
 computed from what is seen, and copying and sums are learned sooner. Muon for the matrices, AdamW for the rest; the schedule follows the minutes spent.
 """
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections import defaultdict
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from mezzotint.models.config import ModelConfig
+from mezzotint.models.loading import load_model
 from mezzotint.models.transformer import Transformer
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -99,11 +101,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", type=Path, help="start a new run from the weights and tokenizer of a checkpoint folder, e.g. src/mezzotint/bundled")
     args = parser.parse_args()
 
     args.out.mkdir(parents=True, exist_ok=True)
     preset = PRESETS[args.preset]
     prose = prose_texts(args.prose)
+    fresh = not (args.out / "state.json").exists()
+    if args.init is not None and fresh:
+        for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+            shutil.copy(args.init / file, args.out / file)
     if (args.out / "tokenizer.json").exists():
         tokenizer = AutoTokenizer.from_pretrained(args.out)
     else:
@@ -112,10 +119,12 @@ def main() -> None:
     torch.manual_seed(args.seed)
     model = Transformer(config).to(args.device)
     initialise(model)
+    if args.init is not None and fresh:
+        model.load_state_dict(load_model(args.init, dtype="float32").state_dict())
     trainers = optimisers(model)
     base = [group["lr"] for t in trainers for group in t.param_groups]
     state = {"step": 0, "seconds": 0.0, "tokens": 0}
-    if (args.out / "state.json").exists():
+    if not fresh:
         state = json.loads((args.out / "state.json").read_text())
         model.load_state_dict(load_file(args.out / "weights.safetensors"), strict=False)
         for trainer, saved in zip(trainers, torch.load(args.out / "optimisers.pt", weights_only=True), strict=True):
@@ -141,7 +150,7 @@ def main() -> None:
     for items in source.batches(preset["tokens"], progress):
         begun = time.monotonic()
         ids = torch.tensor([i.ids for i in items])
-        masked, weight = noise(items, generator, 2.0 if progress() < 0.4 else 1.0)
+        masked, weight = noise(items, generator, 2.0 if progress() < 0.65 else 1.0)
         ids, masked, weight = (t.to(args.device) for t in (ids, masked, weight))
         hidden = compiled if args.compile and ids.shape[1] <= 256 and len(items) * ids.shape[1] < preset["tokens"] * 1.1 else model.hidden
         inputs = ids.masked_fill(masked, config.mask_id)
@@ -150,7 +159,7 @@ def main() -> None:
             cost = torch.nn.functional.cross_entropy(model.head(rows).float(), ids[masked], reduction="none")
         (cost * weight[masked]).sum().div(len(items)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        rate = min(1.0, (state["step"] + 1) / 100) * min(1.0, max(0.0, (1 - progress()) / 0.6))
+        rate = min(1.0, (state["step"] + 1) / 100) * min(1.0, max(0.0, (1 - progress()) / 0.5))
         for group, lr in zip((g for t in trainers for g in t.param_groups), base, strict=True):
             group["lr"] = lr * rate
         for trainer in trainers:
