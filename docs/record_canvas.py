@@ -1,6 +1,6 @@
 """Records docs/canvas.svg: a real run of the bundled model, a few steps of its canvas one under the other.
 
-    python docs/record_canvas.py
+python docs/record_canvas.py
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Checkpoints: what is read, what is refused and how that is said."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -190,3 +191,19 @@ def test_peak_memory_is_that_of_the_weights(folder, dtype):
     save_file({theirs: torch.randn(shapes[ours].shape) for ours, theirs in translate(llada, config).items()}, folder / "model.safetensors")
     done = subprocess.run([sys.executable, "-c", PEAK, str(folder), dtype], capture_output=True, text=True, check=True)
     assert float(done.stdout) <= 1.1
+
+
+def test_a_hub_id_is_found_in_the_cache_without_network(tmp_path):
+    """What the hub client has cached loads by its id while offline; what it has not is one clear error."""
+    snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / "abc"
+    shutil.copytree(TINY, snapshot)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("abc")
+    program = "import sys, mezzotint as mz; print(mz.load_model(sys.argv[1]).config.family)"
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    found = subprocess.run([sys.executable, "-c", program, "some/model"], env=environment, capture_output=True, text=True, check=False)
+    assert found.stdout.strip() == "llada", found.stderr
+    missing = subprocess.run([sys.executable, "-m", "mezzotint", "info", "some/other"], env=environment, capture_output=True, text=True, check=False)
+    assert missing.returncode == 2
+    assert "some/other" in missing.stderr
+    assert len(missing.stderr.strip().splitlines()) == 1

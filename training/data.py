@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from mezzotint.evaluation.tasks import code, lists, math, retrieval, tools
@@ -39,11 +40,15 @@ def prose_texts(path: Path | None) -> list[str]:
     return texts
 
 
-class Source:
-    """Endless items. `progress` in [0, 1] is the curriculum: short ones first, long canvases and contexts later."""
+class Source(torch.utils.data.IterableDataset):
+    """Endless batches: lists of items of one bucket, about `tokens` tokens each.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, prose: list[str], seed: int):
-        self.tokenizer, self.prose, self.rng = tokenizer, prose, random.Random(seed)
+    `progress.value` in [0, 1] is the curriculum, shared with worker processes: short items first, long canvases and contexts later.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, prose: list[str], seed: int, tokens: int, progress):
+        self.tokenizer, self.prose, self.seed, self.tokens, self.progress = tokenizer, prose, seed, tokens, progress
+        self.rng = random.Random(seed)
         self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
 
     def encode(self, text: str) -> list[int]:
@@ -99,15 +104,18 @@ class Source:
         end = item.end if item.task in ("code", "prose") else bucket
         return bucket, Item(item.task, padded, item.start, end)
 
-    def batches(self, tokens: int, progress) -> Iterator[list[Item]]:
-        """Lists of items of one bucket, about `tokens` tokens each; `progress()` is asked for every item."""
+    def __iter__(self) -> Iterator[list[Item]]:
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None:
+            self.rng = random.Random(self.seed * 1009 + worker.id + 1)
         waiting: dict[int, list[Item]] = {}
         while True:
-            placed = self.fit(self.item(progress()), progress())
+            progress = self.progress.value
+            placed = self.fit(self.item(progress), progress)
             if placed is None:
                 continue
             bucket, item = placed
             queue = waiting.setdefault(bucket, [])
             queue.append(item)
-            if len(queue) * bucket >= tokens:
+            if len(queue) * bucket >= self.tokens:
                 yield waiting.pop(bucket)

@@ -6,18 +6,16 @@ python training/export.py runs/small src/mezzotint/bundled
 import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 
+import checkpoint
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from train import PRESETS, shape
 from transformers import AutoTokenizer
 
 from mezzotint.models.families import llada
 from mezzotint.models.families.names import translate
-
-sys.path.insert(0, str(Path(__file__).parent))
-from train import PRESETS, shape
 
 
 def main() -> None:
@@ -28,15 +26,14 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     config = shape(PRESETS[args.preset], AutoTokenizer.from_pretrained(args.run))
-    weights = load_file(args.run / "weights.safetensors")
-    named = {theirs: weights[ours].to(torch.bfloat16).contiguous() for ours, theirs in translate(llada, config).items()}
+    weights, counters = checkpoint.read(args.run)
+    named = {theirs: weights[f"weights/{ours}"].to(torch.bfloat16).contiguous() for ours, theirs in translate(llada, config).items()}
     save_file(named, args.out / "model.safetensors", metadata={"format": "pt"})
     official = llada.official(config) | {"torch_dtype": "bfloat16"}
     (args.out / "config.json").write_text(json.dumps(official, indent=1) + "\n")
     for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(args.run / file, args.out / file)
-    state = json.loads((args.run / "state.json").read_text())
-    print(f"{args.out}: {config.parameters():,} parameters after {state['step']} steps, {state['tokens'] / 1e6:.1f}M tokens")
+    print(f"{args.out}: {config.parameters():,} parameters after {counters['step']} steps, {counters['tokens'] / 1e6:.1f}M tokens")
 
 
 if __name__ == "__main__":

@@ -9,25 +9,21 @@ computed from what is seen, and copying and sums are learned sooner. Muon for th
 """
 
 import argparse
-import json
 import shutil
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 
+import checkpoint
+import tokenizer as tokenizer_recipe
 import torch
-from safetensors.torch import load_file, save_file
+from data import Item, Source, prose_texts
+from muon import Muon
 from transformers import AutoTokenizer
 
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.loading import load_model
 from mezzotint.models.transformer import Transformer
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tokenizer as tokenizer_recipe
-from data import Item, Source, prose_texts
-from muon import Muon
 
 PRESETS = {
     "cpu": {"hidden_size": 256, "layers": 5, "heads": 4, "mlp_size": 640, "vocab_size": 2048, "tokens": 3072},
@@ -96,6 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the tokenizer, checkpoints and log")
     parser.add_argument("--minutes", type=float, default=120.0, help="training time over all runs; the schedule ends there")
+    parser.add_argument("--piece", type=float, default=float("inf"), metavar="MINUTES", help="stop after this long, with a checkpoint to go on from")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make the data (for a GPU: about one per core)")
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
     parser.add_argument("--prose", type=Path, help="more English text, one paragraph a line (e.g. WikiText-2 validation)")
     parser.add_argument("--device", default="cpu")
@@ -125,29 +123,21 @@ def main() -> None:
     base = [group["lr"] for t in trainers for group in t.param_groups]
     state = {"step": 0, "seconds": 0.0, "tokens": 0}
     if not fresh:
-        state = json.loads((args.out / "state.json").read_text())
-        model.load_state_dict(load_file(args.out / "weights.safetensors"), strict=False)
-        for trainer, saved in zip(trainers, torch.load(args.out / "optimisers.pt", weights_only=True), strict=True):
-            trainer.load_state_dict(saved)
+        state = checkpoint.restore(args.out, model, trainers)
         print(f"resumed at step {state['step']}", flush=True)
-
-    def save() -> None:
-        weights = {n: p.detach().contiguous() for n, p in model.named_parameters()}
-        save_file(weights, args.out / "weights.new")
-        torch.save([t.state_dict() for t in trainers], args.out / "optimisers.new")
-        (args.out / "weights.new").replace(args.out / "weights.safetensors")
-        (args.out / "optimisers.new").replace(args.out / "optimisers.pt")
-        (args.out / "state.json").write_text(json.dumps(state))
 
     def progress() -> float:
         return min(1.0, state["seconds"] / (args.minutes * 60))
 
-    source = Source(tokenizer, prose, args.seed * 1_000_003 + state["step"])
+    shared = torch.multiprocessing.Value("d", progress())
+    source = Source(tokenizer, prose, args.seed * 1_000_003 + state["step"], preset["tokens"], shared)
+    batches = torch.utils.data.DataLoader(source, batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None)
     generator = torch.Generator().manual_seed(args.seed * 1_000_003 + state["step"])
     compiled = torch.compile(model.hidden, dynamic=False)
     losses: dict[str, list[float]] = defaultdict(list)
-    saved_at = time.monotonic()
-    for items in source.batches(preset["tokens"], progress):
+    saved_at = started = time.monotonic()
+    for items in batches:
+        shared.value = progress()
         begun = time.monotonic()
         ids = torch.tensor([i.ids for i in items])
         masked, weight = noise(items, generator, 2.0 if progress() < 0.65 else 1.0)
@@ -175,10 +165,11 @@ def main() -> None:
             parts = " ".join(f"{task} {sum(v) / len(v):.3f}" for task, v in sorted(losses.items()))
             print(f"step {state['step']} tokens {state['tokens'] / 1e6:.2f}M minutes {state['seconds'] / 60:.1f} {parts}", flush=True)
             losses.clear()
-        if time.monotonic() - saved_at > 180 or progress() >= 1:
-            save()
+        ended = progress() >= 1 or time.monotonic() - started > args.piece * 60
+        if time.monotonic() - saved_at > 180 or ended:
+            checkpoint.save(args.out, model, trainers, state)
             saved_at = time.monotonic()
-        if progress() >= 1:
+        if ended:
             break
 
 

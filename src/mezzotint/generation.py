@@ -156,8 +156,6 @@ def stream(
     decided: list[int] = []
     sent = ""
     for step in denoise(model, torch.tensor([ids]), recipe, seed=seed):
-        if len(ids) + len(decided) < step.block.start:
-            continue
         row = step.ids[0].tolist()
         known = row.index(-1) if -1 in row else len(row)
         decided = decided[: step.block.start - len(ids)] + row[:known]

@@ -56,7 +56,9 @@ class Recipe:
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
         if self.block_length is not None and self.gen_length % self.block_length:
             fit = round_up(self.gen_length, self.block_length)
-            raise ValueError(f"gen_length={self.gen_length} is not a multiple of block_length={self.block_length}; use e.g. gen_length={fit}")
+            raise ValueError(
+                f"gen_length={self.gen_length} is not a multiple of block_length={self.block_length}; use e.g. gen_length={fit}, or another block_length"
+            )
         if self.steps is not None and self.steps < self.blocks:
             raise ValueError(f"steps={self.steps} is fewer than the {self.blocks} blocks; give at least one step per block or a larger block_length")
         if self.steps is not None and self.steps % self.blocks:
