@@ -201,6 +201,19 @@ def run_blocks(group, case, data):
     assert lengths == data["forward_lengths"].tolist()
 
 
+def run_delayed(group, case, data):
+    """dKV-Cache-Decode on LLaDA."""
+    known = Params(case["params"])
+    assert (known.pop("temperature"), known.pop("remasking")) == (0.0, "low_confidence")
+    refresh = known.pop("cache_reloading_step", 1)
+    cache = mz.DelayedCache(refresh) if known.pop("enable_cache") else mz.NoCache()
+    recipe = mz.Recipe(gen_length=known.pop("gen_length"), block_length=known.pop("block_length"), steps=known.pop("steps"), cache=cache, early_stop="off")
+    known.done(case["case"])
+    tokens, lengths, _ = records(model_of("dpad", group["checkpoint"]), data["prompt_ids"].long().reshape(1, -1), recipe)
+    assert torch.equal(tokens[0], data["tokens"].long().reshape(-1))
+    assert lengths == data["forward_lengths"].tolist()
+
+
 def run_positions(group, case, data):
     """Single forwards on non-contiguous positions: all computed, prefix from memory, block only."""
     model = model_of("dpad", case["checkpoint"])
@@ -250,6 +263,7 @@ def run_sampler_stats(group, case, data):
 DPAD = {
     "fastdllm_llada": run_blocks,
     "dpad_llada": run_blocks,
+    "dkv_decode_llada": run_delayed,
     "forward_llada": run_positions,
     "forward_dream": run_positions,
     "sampler_draws": run_sampler_draws,

@@ -24,6 +24,10 @@ def variants(kind):
     return [cls() for cls in KINDS[kind].values()]
 
 
+def confidence_for(commit) -> str:
+    return getattr(commit, "needs", "probability")
+
+
 COMBINATIONS = list(itertools.product(variants("commit"), variants("suffix"), variants("cache"), variants("attention")))
 
 
@@ -32,7 +36,7 @@ COMBINATIONS = list(itertools.product(variants("commit"), variants("suffix"), va
 def test_every_combination_fills_the_canvas(tiny, family, commit, suffix, cache, attention):
     """Ends with no mask left, the prompt untouched, compute ⊆ visible, the same tokens for the same seed."""
     model = tiny[family]
-    recipe = recipe_for(16, steps=8, commit=commit, suffix=suffix, cache=cache, attention=attention)
+    recipe = recipe_for(16, steps=8, commit=commit, suffix=suffix, cache=cache, attention=attention, confidence=confidence_for(commit))
     canvas = mz.Canvas.blank(list(PROMPT), 16, model.config.mask_id, model.device)
     for step in mz.denoise(model, canvas, recipe, seed=3):
         assert torch.isin(step.computed, step.visible).all()
@@ -98,6 +102,17 @@ def test_memory_serves_what_is_not_computed(tiny):
     named = mz.denoise_all(model, PROMPT, recipe_for(cache=mz.PrefixCache()))
     assert torch.equal(toy.tokens, named.tokens)
     assert toy.positions_computed < 32 * 45
+
+
+def test_a_delayed_cache_refreshed_every_step_is_exact(tiny):
+    for family in ("llada", "dream"):
+        plain = mz.denoise_all(tiny[family], PROMPT, recipe_for())
+        exact = mz.denoise_all(tiny[family], PROMPT, recipe_for(cache=mz.DelayedCache(refresh=1)))
+        assert torch.equal(plain.tokens, exact.tokens)
+        fewer = mz.denoise_all(tiny[family], PROMPT, recipe_for(cache=mz.DelayedCache(refresh=8)))
+        assert fewer.positions_computed < plain.positions_computed
+    with pytest.raises(ValueError, match="one row at a time, this batch has 2"):
+        mz.denoise_all(tiny["llada"], PROMPT.repeat(2, 1), recipe_for(cache=mz.DelayedCache()))
 
 
 def test_reading_a_position_never_written_names_it(tiny):

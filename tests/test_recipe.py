@@ -22,7 +22,7 @@ recipes = st.builds(
         top_p=top_p,
         top_k=top_k,
         early_stop=stop,
-    ).with_(**texts),
+    ).with_(confidence="entropy", **texts),
     st.integers(1, 8),
     st.integers(1, 64),
     st.none() | st.integers(1, 32),
@@ -70,6 +70,7 @@ def test_named_recipes_are_valid_and_sourced():
         ({"temperature": float("nan")}, ["temperature=nan"]),
         ({"top_p": 0.0}, ["top_p=0.0", "(0, 1]"]),
         ({"sampling": "nucleus"}, ["sampling='nucleus'", "gumbel, categorical"]),
+        ({"commit": mz.EntropyBound()}, ["EntropyBound", "confidence='entropy'", "confidence='probability'"]),
         ({"early_stop": "yes"}, ["early_stop='yes'", "step, block, off"]),
     ],
 )

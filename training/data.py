@@ -15,7 +15,14 @@ from mezzotint.evaluation.tasks.prose import held_out, paragraphs
 
 BUCKETS = (48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 LONG_CANVASES = (128, 256, 512, 1024)
-MIX = {"math": 0.27, "drill": 0.14, "recall": 0.10, "retrieval": 0.13, "lists": 0.14, "tools": 0.09, "code": 0.09, "prose": 0.04}
+MIX = {"repeat": 0.04, "recall": 0.10, "retrieval": 0.14, "lists": 0.14, "drill": 0.14, "math": 0.24, "tools": 0.09, "code": 0.08, "prose": 0.03}
+FIRST_MIX = MIX | {"repeat": 0.6, "recall": 0.3}
+"""Shares of the items. While looking things up is being learned (progress below FIRST), what teaches only that comes more often."""
+FIRST = 0.15
+
+
+WHOLE = ("code", "prose", "repeat")
+"""Tasks that are documents rather than answers: what follows them is padding that noise leaves alone."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,10 @@ class Source(torch.utils.data.IterableDataset):
 
     def item(self, progress: float) -> Item:
         rng = self.rng
-        task = rng.choices(list(MIX), list(MIX.values()))[0]
+        mix = FIRST_MIX if progress < FIRST else MIX
+        task = rng.choices(list(mix), list(mix.values()))[0]
+        if task == "repeat":
+            return self.repeat()
         if task == "prose":
             length = rng.choice((96, 128, 192))
             ids = [self.bos]
@@ -91,17 +101,22 @@ class Source(torch.utils.data.IterableDataset):
         ids = [*prompt, *self.encode(example.answer), self.eos]
         return Item(task, ids, len(prompt), len(ids))
 
+    def repeat(self) -> Item:
+        """Random tokens, twice: the densest lesson in looking up what stood after the same token before."""
+        first = [self.rng.randrange(len(self.tokenizer) - 6) for _ in range(self.rng.randint(8, 30))]
+        return Item("repeat", [self.bos, *first, *first], 1 + len(first), 1 + 2 * len(first))
+
     def fit(self, item: Item, progress: float) -> tuple[int, Item] | None:
         """The bucket for an item, with its answer padded to the bucket's end; None if it is too long for now."""
         least = len(item.ids)
-        if item.task not in ("code", "prose") and progress > 0.3 and self.rng.random() < 0.02:
+        if item.task not in WHOLE and progress > 0.3 and self.rng.random() < 0.02:
             least = max(least, item.start + self.rng.choice(LONG_CANVASES))
         bucket = next((b for b in BUCKETS if b >= least), None)
         longest = 128 if progress < 0.1 else 256 if progress < 0.3 else BUCKETS[-1]
         if bucket is None or bucket > longest:
             return None
         padded = item.ids + [self.eos] * (bucket - len(item.ids))
-        end = item.end if item.task in ("code", "prose") else bucket
+        end = item.end if item.task in WHOLE else bucket
         return bucket, Item(item.task, padded, item.start, end)
 
     def __iter__(self) -> Iterator[list[Item]]:

@@ -26,7 +26,7 @@ from mezzotint.models.loading import load_model
 from mezzotint.models.transformer import Transformer
 
 PRESETS = {
-    "cpu": {"hidden_size": 256, "layers": 5, "heads": 4, "mlp_size": 640, "vocab_size": 2048, "tokens": 3072},
+    "cpu": {"hidden_size": 192, "layers": 4, "heads": 6, "mlp_size": 512, "vocab_size": 2048, "tokens": 3072},
     "gpu": {"hidden_size": 320, "layers": 8, "heads": 5, "mlp_size": 896, "vocab_size": 2048, "tokens": 65536},
 }
 
@@ -83,8 +83,8 @@ def optimisers(model: Transformer) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embedding" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embedding" in n]
     return [
-        Muon(matrices, lr=0.0015, weight_decay=0.02),
-        torch.optim.AdamW(others, lr=0.001, betas=(0.9, 0.98), weight_decay=0.0),
+        Muon(matrices, lr=0.002, weight_decay=0.02),
+        torch.optim.AdamW(others, lr=0.002, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mezzotint.attention import Dense
-    from mezzotint.cache import DualCache, NoCache, PrefixCache
+    from mezzotint.cache import DelayedCache, DualCache, NoCache, PrefixCache
     from mezzotint.canvas import Block, Canvas
-    from mezzotint.commit import Factor, Origin, Quota, Threshold, Timed
+    from mezzotint.commit import EntropyBound, Factor, Origin, Quota, Threshold, Timed
     from mezzotint.denoising import Generation, Step, denoise, denoise_all
     from mezzotint.generation import generate, infill, load, stream
     from mezzotint.models.loading import CheckpointError, load_model
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "mezzotint.attention": ("Dense",),
-    "mezzotint.cache": ("DualCache", "NoCache", "PrefixCache"),
+    "mezzotint.cache": ("DelayedCache", "DualCache", "NoCache", "PrefixCache"),
     "mezzotint.canvas": ("Block", "Canvas"),
-    "mezzotint.commit": ("Factor", "Origin", "Quota", "Threshold", "Timed"),
+    "mezzotint.commit": ("EntropyBound", "Factor", "Origin", "Quota", "Threshold", "Timed"),
     "mezzotint.denoising": ("Generation", "Step", "denoise", "denoise_all"),
     "mezzotint.generation": ("generate", "infill", "load", "stream"),
     "mezzotint.models.loading": ("CheckpointError", "load_model"),

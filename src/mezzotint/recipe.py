@@ -67,6 +67,9 @@ class Recipe:
         for name, accepted in (("sampling", SAMPLINGS), ("confidence", CONFIDENCES), ("early_stop", EARLY_STOPS)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
+        needed = getattr(self.commit, "needs", self.confidence)
+        if self.confidence != needed:
+            raise ValueError(f"commit={type(self.commit).__name__} needs confidence={needed!r}, not confidence={self.confidence!r}")
         if not self.temperature >= 0:
             raise ValueError(f"temperature={self.temperature} must be 0 or more")
         if not 0 < self.top_p <= 1:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mezzotint.cache import PrefixCache
-from mezzotint.commit import Factor, Origin, Threshold, Timed
+from mezzotint.commit import EntropyBound, Factor, Origin, Threshold, Timed
 from mezzotint.recipe import Recipe
 
 
@@ -34,6 +34,9 @@ RECIPES: dict[str, Named] = {
     "dream-origin": Named(_DREAM.with_(commit=Origin()), "Dream's origin sampler: positions unmasked at random along the time schedule"),
     "threshold": Named(Recipe(commit=Threshold(0.9)), "Fast-dLLM (arXiv 2505.22618): every token at least 0.9 sure"),
     "factor": Named(Recipe(commit=Factor(1.0)), "Fast-dLLM, factor 1.0: more tokens together must be surer together"),
+    "entropy-bound": Named(
+        Recipe(commit=EntropyBound(0.1), confidence="entropy"), "EB-Sampler (arXiv 2505.24857), gamma 0.1: as many tokens as stay jointly sure"
+    ),
     "prefix": Named(Recipe(commit=Threshold(0.9), cache=PrefixCache()), "Fast-dLLM with its prefix cache"),
 }
 

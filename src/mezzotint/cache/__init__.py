@@ -1,8 +1,9 @@
 """Which visible positions are computed, and which are read from memory."""
 
+from mezzotint.cache.delayed import DelayedCache
 from mezzotint.cache.fast_dllm import DualCache, PrefixCache
 from mezzotint.cache.none import NoCache
 
-CACHES: dict[str, type] = {"none": NoCache, "prefix": PrefixCache, "dual": DualCache}
+CACHES: dict[str, type] = {"none": NoCache, "prefix": PrefixCache, "dual": DualCache, "delayed": DelayedCache}
 
-__all__ = ["CACHES", "DualCache", "NoCache", "PrefixCache"]
+__all__ = ["CACHES", "DelayedCache", "DualCache", "NoCache", "PrefixCache"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool
@@ -161,4 +161,27 @@ class Factor:
         return accept
 
 
-RULES: dict[str, type] = {"quota": Quota, "timed": Timed, "origin": Origin, "threshold": Threshold, "factor": Factor}
+@dataclass(frozen=True)
+class EntropyBound:
+    """The surest candidates whose joint uncertainty is bounded: sum of entropies minus the largest at most `gamma` nats (arXiv 2505.24857).
+
+    Larger gamma: more tokens per forward. Needs confidence="entropy". The surest is always committed.
+    """
+
+    gamma: float = 0.1
+    needs: ClassVar[str] = "entropy"
+
+    def __post_init__(self) -> None:
+        if not self.gamma >= 0:
+            raise ValueError(f"entropy_bound gamma={self.gamma} must be 0 or more")
+
+    def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
+        def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
+            entropy, order = (-prediction.confidence).sort(-1)
+            bounded = torch.where(entropy.isinf(), torch.inf, entropy.cumsum(-1) - entropy) <= self.gamma
+            return torch.zeros_like(bounded).scatter(-1, order, bounded)
+
+        return accept
+
+
+RULES: dict[str, type] = {"quota": Quota, "timed": Timed, "origin": Origin, "threshold": Threshold, "factor": Factor, "entropy_bound": EntropyBound}
