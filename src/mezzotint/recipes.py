@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from mezzotint.cache import PrefixCache
+from mezzotint.cache import DelayedCache, DualCache, PrefixCache
 from mezzotint.commit import EntropyBound, Factor, Origin, Threshold, Timed
 from mezzotint.recipe import Recipe
+from mezzotint.suffix import DPad
 
 
 @dataclass(frozen=True)
@@ -13,31 +14,54 @@ class Named:
     source: str
 
 
-def _llada(gen_length: int, block_length: int, task: str) -> Named:
-    return Named(Recipe(gen_length=gen_length, block_length=block_length), f"LLaDA-1.5 evaluation, {task}: one token per forward")
-
+_LLADA_TASKS = {"gsm8k": (256, 16), "math": (1024, 128), "code": (512, 32)}
+"""task -> gen_length, block_length of LLaDA-1.5's evaluation."""
 
 _DREAM = Recipe(gen_length=256, block_length=None, commit=Timed(), sampling="categorical", confidence="entropy", temperature=0.2, top_p=0.95)
 
+_DPAD_TASKS = {
+    "llada-gsm8k": (256, DPad(256, 4.0, 2.0)),
+    "llada-math": (256, DPad(256, 4.0, 2.0)),
+    "llada-humaneval": (512, DPad(512, 3.0, 2.3)),
+    "llada-mbpp": (512, DPad(128, 3.0, 2.3)),
+    "llada1.5-gsm8k": (256, DPad(256, 3.0, 1.6)),
+    "llada1.5-math": (256, DPad(256, 3.0, 1.6)),
+    "llada1.5-humaneval": (512, DPad(128, 3.0, 2.3)),
+    "llada1.5-mbpp": (512, DPad(512, 3.0, 1.6)),
+    "llada1.5-gsm8k-1024": (1024, DPad(256, 3.0, 1.6)),
+}
+"""model and task -> gen_length and suffix of DPad's scripts; they were tuned per task."""
+
+_PARALLEL = Recipe(commit=Threshold(0.9))
+
 RECIPES: dict[str, Named] = {
     "plain": Named(Recipe(), "one token per forward, the surest first, blocks of 32: what every other recipe is compared with"),
-    "llada": Named(Recipe(gen_length=128, block_length=32, early_stop="off"), "LLaDA generate.py defaults (arXiv 2502.09992): the whole canvas, no early stop"),
-    "llada-gsm8k": _llada(256, 16, "GSM8K"),
-    "llada-math": _llada(1024, 128, "MATH"),
-    "llada-code": _llada(512, 32, "HumanEval and MBPP"),
-    "dream": Named(_DREAM, "Dream-v0-Instruct README: entropy, temperature 0.2, top-p 0.95, no top-k, one canvas without blocks"),
-    "dream-greedy": Named(_DREAM.with_(temperature=0.0, top_p=1.0), "Dream's entropy order at temperature 0, top-k off"),
-    "dream-maskgit": Named(
-        _DREAM.with_(confidence="probability", temperature=0.05),
-        "SparseD's Dream script: maskgit_plus, temperature 0.05, top-p 0.95; top-k off",
-    ),
-    "dream-origin": Named(_DREAM.with_(commit=Origin()), "Dream's origin sampler: positions unmasked at random along the time schedule"),
-    "threshold": Named(Recipe(commit=Threshold(0.9)), "Fast-dLLM (arXiv 2505.22618): every token at least 0.9 sure"),
+    "threshold": Named(_PARALLEL, "Fast-dLLM (arXiv 2505.22618): every token at least 0.9 sure"),
     "factor": Named(Recipe(commit=Factor(1.0)), "Fast-dLLM, factor 1.0: more tokens together must be surer together"),
     "entropy-bound": Named(
         Recipe(commit=EntropyBound(0.1), confidence="entropy"), "EB-Sampler (arXiv 2505.24857), gamma 0.1: as many tokens as stay jointly sure"
     ),
-    "prefix": Named(Recipe(commit=Threshold(0.9), cache=PrefixCache()), "Fast-dLLM with its prefix cache"),
+    "prefix": Named(_PARALLEL.with_(cache=PrefixCache()), "Fast-dLLM with its prefix cache"),
+    "dual": Named(_PARALLEL.with_(cache=DualCache()), "Fast-dLLM with its dual cache"),
+    "dkv": Named(Recipe(cache=DelayedCache(8)), "dKV-Cache-Decode (arXiv 2505.15781), refreshed every 8 steps as in its LLaDA tables; one row at a time"),
+    "llada": Named(Recipe(gen_length=128, block_length=32, early_stop="off"), "LLaDA generate.py defaults (arXiv 2502.09992): the whole canvas, no early stop"),
+    **{
+        f"llada-{task}": Named(Recipe(gen_length=gen_length, block_length=block_length), f"LLaDA-1.5 evaluation, {task}: one token per forward")
+        for task, (gen_length, block_length) in _LLADA_TASKS.items()
+    },
+    "dream": Named(_DREAM, "Dream-v0-Instruct README: entropy, temperature 0.2, top-p 0.95, no top-k, one canvas without blocks"),
+    "dream-greedy": Named(_DREAM.with_(temperature=0.0, top_p=1.0), "Dream's entropy order at temperature 0, top-k off"),
+    "dream-maskgit": Named(
+        _DREAM.with_(confidence="probability", temperature=0.05), "SparseD's Dream script: maskgit_plus, temperature 0.05, top-p 0.95; top-k off"
+    ),
+    "dream-origin": Named(_DREAM.with_(commit=Origin()), "Dream's origin sampler: positions unmasked at random along the time schedule"),
+    **{
+        f"dpad:{task}": Named(
+            _PARALLEL.with_(gen_length=gen_length, suffix=suffix, cache=PrefixCache(), early_stop="block"),
+            "DPad's script for the model and task (arXiv 2508.14148), with threshold decoding and the prefix cache",
+        )
+        for task, (gen_length, suffix) in _DPAD_TASKS.items()
+    },
 }
 
 

@@ -4,7 +4,7 @@ import argparse
 
 from mezzotint.cli import options
 
-RECIPES = ("plain", "threshold", "prefix")
+RECIPES = ("plain", "threshold", "dual")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
