@@ -18,7 +18,7 @@ PROMPT = sys.argv[1] if len(sys.argv) > 1 else "Mia has 14 apples. Mia buys 9 mo
 RECIPE = mz.Recipe(gen_length=64, block_length=32, commit=mz.Threshold(0.9))
 
 model, tokenizer = mz.load()
-watch = Watch(tokenizer, len(encode(tokenizer, PROMPT)), model.config.stop_ids, Console(file=StringIO()))
+watch = Watch(tokenizer, len(encode(tokenizer, PROMPT)), model.config.stop_ids, console=Console(file=StringIO()))
 frames: list[Text] = []
 
 

@@ -1,5 +1,6 @@
 """The loop's promises: every strategy composes, rows are independent, runs do not meet, what is skipped changes nothing."""
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 from typing import ClassVar
@@ -25,7 +26,7 @@ def variants(kind):
 
 
 def confidence_for(commit) -> str:
-    return getattr(commit, "needs", "probability")
+    return getattr(commit, "needs", ("probability",))[0]
 
 
 COMBINATIONS = list(itertools.product(variants("commit"), variants("suffix"), variants("cache"), variants("attention")))
@@ -151,8 +152,6 @@ def test_a_step_that_committed_nothing_costs_no_forward(tiny):
 
 def stopping(model, position):
     """A copy of the model's config under which the token plain decoding puts at `position` is a stop id."""
-    import dataclasses
-
     tokens = mz.denoise_all(model, PROMPT, recipe_for()).tokens[0, 13:]
     return dataclasses.replace(model.config, stop_ids=(int(tokens[position]), 3)), tokens
 
@@ -169,6 +168,30 @@ def test_a_stop_id_ends_the_row_and_keeps_what_stands_before_it(tiny, when, monk
     assert early.forwards < full.forwards
     assert torch.equal(early.tokens[0, 13 : 13 + first + 1], tokens[: first + 1])
     assert (early.tokens[0, 13 + 8 * (first // 8 + 1) :] == config.pad_id).all()
+
+
+def test_a_finished_row_stays_finished_and_costs_its_neighbour_nothing(tiny, monkeypatch):
+    """With a growing canvas and a suffix strategy, a row that stopped neither opens again nor changes what others see."""
+    model = tiny["llada"]
+    prompts = [PROMPT[0], PROMPT[0].flip(0)]
+    for recipe in (
+        mz.Recipe(gen_length=16, block_length=8, max_tokens=48, commit=mz.Threshold(0.4)),
+        mz.Recipe(gen_length=48, block_length=8, suffix=mz.NoSuffix(), commit=mz.Threshold(0.4)),
+    ):
+        long = mz.denoise_all(model, prompts[:1], recipe.with_(early_stop="off")).tokens[0, 13:]
+        other = mz.denoise_all(model, prompts[1:], recipe.with_(early_stop="off")).tokens[0, 13:]
+        stop = next(int(t) for t in long[:20] if t not in other)
+        with monkeypatch.context() as patch:
+            patch.setattr(model, "config", dataclasses.replace(model.config, stop_ids=(stop,)))
+            alone = [mz.denoise_all(model, p[None], recipe) for p in prompts]
+            together = mz.denoise_all(model, prompts, recipe)
+            steps = list(mz.denoise(model, prompts, recipe))
+        assert together.finish_reasons == ("stop", "length")
+        assert together.forwards <= sum(a.forwards for a in alone)
+        assert torch.equal(together.tokens[1], alone[1].tokens[0])
+        end = int((alone[0].tokens[0] == stop).int().argmax())
+        assert torch.equal(together.tokens[0, : end + 1], alone[0].tokens[0, : end + 1])
+        assert {len(s.visible) for s in steps} == {len(s.visible) for s in mz.denoise(model, prompts[1:], recipe)}
 
 
 def test_a_growing_canvas_costs_less_and_stops_at_max_tokens(tiny):
@@ -199,6 +222,7 @@ def test_logits_only_for_asked_positions(tiny):
         every = model(tokens)
         wanted = torch.tensor([3, 4, 9])
         assert_close(model(tokens, predict=wanted), every[:, wanted - shift], atol=1e-4, rtol=0)
+        assert_close(model(tokens, predict=torch.tensor([0, 1, 3])), every[:, (torch.tensor([0, 1, 3]) - shift).clamp_min(0)], atol=1e-4, rtol=0)
     with pytest.raises(LookupError, match="shift 1"):
         tiny["dream"](tokens[:, 5:], torch.arange(5, 20), predict=torch.tensor([2]))
 

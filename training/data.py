@@ -12,13 +12,14 @@ from transformers import PreTrainedTokenizerFast
 from mezzotint.evaluation.tasks import code, lists, math, retrieval, tools
 from mezzotint.evaluation.tasks.example import Example
 from mezzotint.evaluation.tasks.prose import held_out, paragraphs
+from mezzotint.evaluation.tasks.words import KEYS
 
 BUCKETS = (48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 LONG_CANVASES = (128, 256, 512, 1024)
 MIX = {"repeat": 0.04, "recall": 0.10, "retrieval": 0.14, "lists": 0.14, "drill": 0.14, "math": 0.24, "tools": 0.09, "code": 0.08, "prose": 0.03}
-FIRST_MIX = MIX | {"repeat": 0.6, "recall": 0.3}
+FIRST_MIX = MIX | {"repeat": 4.0, "recall": 1.0}
 """Shares of the items. While looking things up is being learned (progress below FIRST), what teaches only that comes more often."""
-FIRST = 0.15
+FIRST = 0.35
 
 
 WHOLE = ("code", "prose", "repeat")
@@ -57,6 +58,7 @@ class Source(torch.utils.data.IterableDataset):
         self.tokenizer, self.prose, self.seed, self.tokens, self.progress = tokenizer, prose, seed, tokens, progress
         self.rng = random.Random(seed)
         self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+        self.words = sorted({token for word in [*KEYS, *"0123456789"] for token in self.encode(f" {word}")})
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -102,9 +104,10 @@ class Source(torch.utils.data.IterableDataset):
         return Item(task, ids, len(prompt), len(ids))
 
     def repeat(self) -> Item:
-        """Random tokens, twice: the densest lesson in looking up what stood after the same token before."""
-        first = [self.rng.randrange(len(self.tokenizer) - 6) for _ in range(self.rng.randint(8, 30))]
-        return Item("repeat", [self.bos, *first, *first], 1 + len(first), 1 + 2 * len(first))
+        """A few tokens of the tasks, over and over: the densest lesson in looking up what stood beside the same token elsewhere."""
+        length = self.rng.randint(6, 15)
+        ids = self.rng.choices(self.words, k=length) * max(2, min(4, 46 // length))
+        return Item("repeat", [self.bos, *ids], 1, 1 + len(ids))
 
     def fit(self, item: Item, progress: float) -> tuple[int, Item] | None:
         """The bucket for an item, with its answer padded to the bucket's end; None if it is too long for now."""

@@ -4,11 +4,12 @@
 
 Resumes from the checkpoint in --out. Each answer of length L has k ~ U{1..L} tokens masked and costs the mean
 cross-entropy over them; for a third of the answers the masked ones are the last k, which is the canvas that
-block-wise decoding meets. The first 65 % of the time prefers few masks: what is then asked can be
+block-wise decoding meets. The first 70 % of the time prefers few masks: what is then asked can be
 computed from what is seen, and copying and sums are learned sooner. Muon for the matrices, AdamW for the rest; the schedule follows the minutes spent.
 """
 
 import argparse
+import json
 import shutil
 import time
 from collections import defaultdict
@@ -22,7 +23,8 @@ from muon import Muon
 from transformers import AutoTokenizer
 
 from mezzotint.models.config import ModelConfig
-from mezzotint.models.loading import load_model
+from mezzotint.models.families import llada
+from mezzotint.models.loading import load_model, read_config
 from mezzotint.models.transformer import Transformer
 
 PRESETS = {
@@ -113,7 +115,13 @@ def main() -> None:
         tokenizer = AutoTokenizer.from_pretrained(args.out)
     else:
         tokenizer = tokenizer_recipe.train(prose, preset["vocab_size"], args.out)
-    config = shape(preset, tokenizer)
+    if (args.out / "config.json").exists():
+        config = llada.configure(read_config(args.out))
+    elif args.init is not None:
+        config = llada.configure(read_config(args.init))
+    else:
+        config = shape(preset, tokenizer)
+    (args.out / "config.json").write_text(json.dumps(llada.official(config), indent=1))
     torch.manual_seed(args.seed)
     model = Transformer(config).to(args.device)
     initialise(model)
@@ -140,7 +148,7 @@ def main() -> None:
         shared.value = progress()
         begun = time.monotonic()
         ids = torch.tensor([i.ids for i in items])
-        masked, weight = noise(items, generator, 2.0 if progress() < 0.65 else 1.0)
+        masked, weight = noise(items, generator, 2.0 if progress() < 0.7 else 1.0)
         ids, masked, weight = (t.to(args.device) for t in (ids, masked, weight))
         hidden = compiled if args.compile and ids.shape[1] <= 256 and len(items) * ids.shape[1] < preset["tokens"] * 1.1 else model.hidden
         inputs = ids.masked_fill(masked, config.mask_id)

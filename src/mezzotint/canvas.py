@@ -25,6 +25,7 @@ class Canvas:
 
     tokens: (b, n) ids on the model's device, the mask id where undecided; decided: (b, n), likewise on the device;
     open: (b, n) on the host, the mirror of ~decided that the loop keeps without extra synchronisation;
+    given: (b, n) on the host, what was decided from the start; fills: finished row -> the id its rest is filled with;
     start: first canvas position that is generated; padding: (b,) empty positions on the left of shorter prompts.
     """
 
@@ -32,6 +33,8 @@ class Canvas:
         self.tokens, self.decided, self.start, self.mask_id, self.padding = tokens, decided, start, mask_id, padding
         self.tokens.masked_fill_(~decided, mask_id)
         self.open = (~decided).cpu()
+        self.given = ~self.open
+        self.fills: dict[int, int] = {}
 
     @staticmethod
     def blank(prompts: Sequence[Int[Tensor, " _"]], length: int, mask_id: int, device: torch.device) -> "Canvas":
@@ -80,6 +83,9 @@ class Canvas:
             self.tokens = torch.nn.functional.pad(self.tokens, pad, value=self.mask_id)
             self.decided = torch.nn.functional.pad(self.decided, pad, value=False)
             self.open = torch.nn.functional.pad(self.open, pad, value=True)
+            self.given = torch.nn.functional.pad(self.given, pad, value=False)
+            for row, fill in list(self.fills.items()):
+                self.finish(row, length - extra, fill)
 
     def write(self, at: Int[Tensor, " w"], accepted: Bool[Tensor, "b w"], tokens: Int[Tensor, "b w"]) -> None:
         """Decide the accepted ones of positions `at` (host). `open` is brought up to date by `mirror`."""
@@ -95,8 +101,9 @@ class Canvas:
         return ids
 
     def finish(self, row: int, position: int, fill: int) -> None:
-        """Decide everything of a row that is still open from `position` on, with the id `fill`."""
+        """Decide everything of a row that is open from `position` on with the id `fill`, now and when the canvas grows."""
         rest = ~self.decided[row, position:]
         self.tokens[row, position:].masked_fill_(rest, fill)
         self.decided[row, position:] = True
         self.open[row, position:] = False
+        self.fills[row] = fill

@@ -25,7 +25,7 @@ class Step:
 
     index: from 0; block: the active block; computed, visible: canvas positions of the forward (computed is empty if the
     logits were reused); accepted: (b, block) what this step decided, on the host; ids: (b, block) the block's ids after it,
-    -1 where undecided, on the host; tokens: (b, n) the canvas itself on the device, which later steps change;
+    -1 where undecided (also behind a stop id), on the host; tokens: (b, n) the canvas itself on the device, which later steps change;
     finished: (b,) "stop", "length" or None per row.
     """
 
@@ -62,22 +62,23 @@ class Generation:
 
 
 class Tally:
-    """What a run has cost so far, and until when each row was still open."""
+    """What a run has cost so far, in all and for each row while something of it was open."""
 
-    def __init__(self, batch: int):
+    def __init__(self, batch: int, recipe: Recipe):
+        self.streams = 1 if recipe.cfg_scale == 0 else 2
         self.forwards = self.positions = 0
         self.row_forwards, self.row_positions = [0] * batch, [0] * batch
         self.running = [True] * batch
 
     def count(self, step: Step) -> None:
-        rows = len(self.running)
         if len(step.computed):
+            positions = self.streams * len(step.computed)
             self.forwards += 1
-            self.positions += rows * len(step.computed)
-            for row in range(rows):
-                if self.running[row]:
+            self.positions += positions * len(self.running)
+            for row, open in enumerate((step.accepted | (step.ids < 0)).any(1).tolist()):
+                if open and self.running[row]:
                     self.row_forwards[row] += 1
-                    self.row_positions[row] += len(step.computed)
+                    self.row_positions[row] += positions
         self.running = [reason is None for reason in step.finished]
 
 
@@ -116,18 +117,24 @@ def warn_beyond(model: Transformer, length: int) -> None:
         )
 
 
-@torch.inference_mode()
 def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], recipe: Recipe | None = None, *, seed: int | Sequence[int] = 0) -> Iterator[Step]:
     """Uncover a canvas step by step.
 
     prompt: token ids (b, p), a list of 1-D id tensors of any lengths, or a `Canvas`, which is filled in place. seed: one per row,
-    or a number to which row i adds i; a row's result does not depend on its neighbours. Raises ValueError for input that cannot be run.
+    or a number to which row i adds i. A row's result does not depend on its neighbours, except that a suffix strategy which draws
+    does so once for all rows, from row 0's seed. Raises ValueError for input that cannot be run.
     """
     recipe = recipe or Recipe()
     canvas = as_canvas(prompt, model, recipe)
-    generators = [torch.Generator().manual_seed(s) for s in row_seeds(seed, canvas.batch)]
-    grows = recipe.max_tokens is not None and not isinstance(prompt, Canvas)
-    limit = canvas.start + round_up(recipe.max_tokens, recipe.width) if grows else canvas.length  # type: ignore[arg-type]
+    return uncover(model, canvas, recipe, row_seeds(seed, canvas.batch), grows=not isinstance(prompt, Canvas))
+
+
+@torch.inference_mode()
+def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int], *, grows: bool) -> Iterator[Step]:
+    """The loop. `canvas` is filled in place; `grows`: it may be extended up to recipe.max_tokens."""
+    generators = [torch.Generator().manual_seed(s) for s in seeds]
+    grows = grows and recipe.max_tokens is not None
+    limit = canvas.start + round_up(recipe.max_tokens or 0, recipe.width) if grows else canvas.length
     warn_beyond(model, limit)
 
     network = model if recipe.cfg_scale == 0 else Guided(model, recipe.cfg_scale, canvas.decided.clone())
@@ -198,9 +205,8 @@ def denoise_all(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], 
     recipe = recipe or Recipe()
     begun = time.perf_counter()
     canvas = as_canvas(prompt, model, recipe)
-    tally = Tally(canvas.batch)
-    tokens, reasons = canvas.tokens, ("length",) * canvas.batch
-    for step in denoise(model, prompt, recipe, seed=seed):
+    tally = Tally(canvas.batch, recipe)
+    for step in uncover(model, canvas, recipe, row_seeds(seed, canvas.batch), grows=not isinstance(prompt, Canvas)):
         tally.count(step)
-        tokens, reasons = step.tokens, tuple(reason or "length" for reason in step.finished)
-    return Generation(tokens.clone(), tally.forwards, tally.positions, time.perf_counter() - begun, reasons, recipe)
+    reasons = tuple("stop" if row in canvas.fills else "length" for row in range(canvas.batch))
+    return Generation(canvas.tokens, tally.forwards, tally.positions, time.perf_counter() - begun, reasons, recipe)

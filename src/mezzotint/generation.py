@@ -37,7 +37,7 @@ def load(
     The end of a chat turn (`<|eot_id|>`, `<|im_end|>`) is added to the model's stop ids if the tokenizer has it.
     """
     folder = folder_of(source)
-    model = load_model(source, device=device, dtype=dtype, rope_scaling=rope_scaling)
+    model = load_model(folder, device=device, dtype=dtype, rope_scaling=rope_scaling)
     tokenizer = load_tokenizer(folder)
     turn_end = tokenizer.get_vocab().get(family_of(read_config(folder)).TURN_END)
     if turn_end is not None and turn_end not in model.config.stop_ids:
@@ -126,7 +126,7 @@ def generate(
         check_length(model, row)
     begun = time.perf_counter()
     start = max(map(len, ids))
-    tally = Tally(len(ids))
+    tally = Tally(len(ids), recipe)
     seconds = [0.0] * len(ids)
     last: Step | None = None
     for last in denoise(model, [torch.tensor(row) for row in ids], recipe, seed=seed):
@@ -167,6 +167,23 @@ def stream(
             sent = whole
 
 
+def gapped(model: Transformer, tokenizer: Any, text: str, *, ends: bool) -> tuple[Canvas, list[list[int]], list[int]]:
+    """A text with `[[8]]`-style gaps as a canvas, the ids given around the gaps, and the gaps' sizes."""
+    pieces = GAP.split(text)
+    if len(pieces) == 1:
+        raise ValueError("the text has no gap; write one as [[8]], 8 being the number of masks")
+    masks = [int(count) for count in pieces[1::2]]
+    for count in masks:
+        if not 1 <= count <= MOST_MASKS_PER_GAP:
+            raise ValueError(f"a gap of {count} masks is not possible; accepted: 1 to {MOST_MASKS_PER_GAP}")
+    given = [tokenizer(piece, add_special_tokens=False)["input_ids"] if piece else [] for piece in pieces[::2]]
+    given[0] = opening(tokenizer) + given[0]
+    if ends and model.config.stop_ids:
+        given[-1] = [*given[-1], model.config.stop_ids[0]]
+    laid = [part for pair in zip(given, [*masks, 0], strict=True) for part in pair][:-1]
+    return Canvas.gaps(laid, model.config.mask_id, model.device), given, masks
+
+
 @dataclasses.dataclass(frozen=True)
 class Infilled(Generation):
     """A `Generation` whose text is the whole filled text; `fills` holds what went into each gap."""
@@ -186,26 +203,18 @@ def infill(
 ) -> Infilled:
     """Fill gaps written `[[8]]` (8 masks) between given text; everything given is seen from both sides and stays.
 
-    The recipe's gen_length plays no part; block_length (from the first gap on) and the commit rule do. ends: the text is a whole
-    document, so an end token follows it. Raises ValueError if there is no gap, or one of 0 or more than 4,096 masks.
+    Blocks of the recipe's block_length (None: of gen_length) start at the first gap; every gap is filled to its end, so stop ids
+    end nothing. ends: the text is a whole document, so an end token follows it. Raises ValueError if there is no gap, one of 0
+    or more than 4,096 masks, or a recipe with max_tokens.
     """
     recipe = recipe or default_recipe(model)
+    if recipe.max_tokens is not None:
+        raise ValueError(f"max_tokens={recipe.max_tokens} has no meaning when gaps are filled: their sizes are given; leave it out")
     pieces = GAP.split(text)
-    if len(pieces) == 1:
-        raise ValueError("the text has no gap; write one as [[8]], 8 being the number of masks")
-    masks = [int(count) for count in pieces[1::2]]
-    for count in masks:
-        if not 1 <= count <= MOST_MASKS_PER_GAP:
-            raise ValueError(f"a gap of {count} masks is not possible; accepted: 1 to {MOST_MASKS_PER_GAP}")
-    given = [tokenizer(piece, add_special_tokens=False)["input_ids"] if piece else [] for piece in pieces[::2]]
-    given[0] = opening(tokenizer) + given[0]
-    if ends and model.config.stop_ids:
-        given[-1] = [*given[-1], model.config.stop_ids[0]]
-    laid = [part for pair in zip(given, [*masks, 0], strict=True) for part in pair][:-1]
-    canvas = Canvas.gaps(laid, model.config.mask_id, model.device)
+    canvas, given, masks = gapped(model, tokenizer, text, ends=ends)
     check_length(model, canvas.tokens[0].tolist())
     begun = time.perf_counter()
-    tally = Tally(1)
+    tally = Tally(1, recipe)
     for step in denoise(model, canvas, recipe, seed=seed):
         tally.count(step)
         if on_step is not None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,13 +24,13 @@ class Recipe:
     gen_length: masks after the prompt, in tokens; block_length: masks decoded together, left to right (None: all of them);
     steps: forwards for the whole canvas under a schedule such as `Quota` (None: gen_length, one token each), a multiple of the blocks.
     max_tokens: None decodes the fixed canvas of gen_length. A number is the most tokens wanted: the canvas then reaches gen_length
-        beyond the active block and grows with it, so that long answers cost what they need.
+        from the active block's start and grows with it, so that long answers cost what they need.
     commit, suffix, cache, attention: the four strategies.
     sampling, temperature, top_p, top_k, confidence: see `Sampler`; temperature 0 is greedy, top_k 0 keeps all.
     cfg_scale: classifier-free guidance (LLaDA, 0 off); costs twice the rows.
     early_stop: "step" ends a row as soon as a stop id stands in its decided prefix; "block" when a finished block holds one
         (DPad's early termination); "off" decodes the whole canvas, as the official baselines do.
-    reuse: at temperature 0, a step after one that committed nothing takes its logits instead of a forward (lossless).
+    reuse: a step after one that committed nothing takes its logits instead of a forward; the canvas has not changed (lossless).
     """
 
     gen_length: int = 128
@@ -50,6 +51,17 @@ class Recipe:
     reuse: bool = True
 
     def __post_init__(self) -> None:
+        for name, kind in (("commit", Rule), ("suffix", Suffix), ("cache", Cache), ("attention", Attention)):
+            if not isinstance(getattr(self, name), kind) or isinstance(getattr(self, name), type):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is not a strategy; give one such as {', '.join(c.__name__ + '()' for c in KINDS[name].values())}"
+                )
+        for name in ("temperature", "top_p", "top_k", "cfg_scale"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int if name == "top_k" else (int, float)) or not math.isfinite(value):
+                raise ValueError(f"{name}={value!r} must be a {'whole number' if name == 'top_k' else 'finite number'}")
+        if not isinstance(self.reuse, bool):
+            raise ValueError(f"reuse={self.reuse!r} must be true or false")
         for name in ("gen_length", "block_length", "steps", "max_tokens"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -67,9 +79,9 @@ class Recipe:
         for name, accepted in (("sampling", SAMPLINGS), ("confidence", CONFIDENCES), ("early_stop", EARLY_STOPS)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
-        needed = getattr(self.commit, "needs", self.confidence)
-        if self.confidence != needed:
-            raise ValueError(f"commit={type(self.commit).__name__} needs confidence={needed!r}, not confidence={self.confidence!r}")
+        needed = getattr(self.commit, "needs", CONFIDENCES)
+        if self.confidence not in needed:
+            raise ValueError(f"commit={type(self.commit).__name__} does not understand confidence={self.confidence!r}; give confidence={needed[0]!r}")
         if not self.temperature >= 0:
             raise ValueError(f"temperature={self.temperature} must be 0 or more")
         if not 0 < self.top_p <= 1:
@@ -116,6 +128,8 @@ class Recipe:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "Recipe":
+        if not isinstance(values, dict):
+            raise ValueError(f"a recipe must be an object of fields, not {values!r}")
         return Recipe().with_(**values)
 
     def to_json(self) -> str:

@@ -16,7 +16,7 @@ class DelayedCache:
 
     With predictions shifted by one (Dream), the row before a mask is computed too, because it predicts the mask.
 
-    refresh: every so many steps of a block everything is computed (more often: slower, fresher). The paper's tables use 8 on LLaDA.
+    refresh: every so many forwards of a block everything is computed (more often: slower, fresher). The paper's tables use 8 on LLaDA.
     Rows decide different positions at different times, so a batch would make rows depend on each other: one row at a time.
     """
 
@@ -29,14 +29,16 @@ class DelayedCache:
 
     def begin(self, canvas: Canvas) -> Callable[[Moment, Positions], Positions]:
         if canvas.batch > 1:
-            raise ValueError(f"cache=delayed runs one row at a time, this batch has {canvas.batch}; run the prompts one by one or choose prefix or dual")
+            raise ValueError(f"cache=delayed runs one row at a time, this batch has {canvas.batch}; run them singly (--batch 1) or choose prefix or dual")
         before = canvas.open[0].clone()
+        forward = 0
 
         def compute(moment: Moment, visible: Positions) -> Positions:
-            nonlocal before
+            nonlocal before, forward
             fresh = before
             before = canvas.open[0].clone()
-            if moment.within < 2 or moment.within % self.refresh == 0:
+            forward = 0 if moment.within == 0 else forward + 1
+            if forward < 2 or forward % self.refresh == 0:
                 return visible
             needed = torch.ones(canvas.length, dtype=torch.bool)
             needed[: len(fresh)] = fresh

@@ -1,11 +1,13 @@
 """The `mezzotint` command: one file per subcommand. The only room that prints."""
 
 import argparse
+import difflib
 import os
 import signal
 import sys
 import warnings
 from importlib import import_module
+from typing import NoReturn
 
 COMMANDS = {
     "demo": "the bundled model answers held-out questions, recipes side by side",
@@ -17,11 +19,31 @@ COMMANDS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Errors are one line that names the nearest option or command, and exit code 2."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        known = [option for action in self._actions for option in action.option_strings] + list(COMMANDS)
+        words = [word.strip("',:") for word in message.split()]
+        near = [match for word in words if word not in known for match in difflib.get_close_matches(word, known, 1, cutoff=0.75)]
+        remedy = f"did you mean {near[0]}?" if near else f"see `{self.prog} --help`"
+        self.exit(2, f"{self.prog}: {message}; {remedy}\n")
+
+    def parse_known_args(self, args=None, namespace=None):  # unknown options are reported by the subcommand that has their neighbours
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognised {' '.join(rest)}")
+        return found, rest
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line. Subcommands add their own options; nothing heavy is imported before one runs."""
     from mezzotint import __version__
 
-    top = argparse.ArgumentParser(prog="mezzotint", description="Fast, training-free inference for diffusion language models.")
+    top = Parser(prog="mezzotint", description="Fast, training-free inference for diffusion language models.")
     top.add_argument("--version", action="version", version=f"mezzotint {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
@@ -50,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"mezzotint: {' '.join((reason or str(error)).split())}", file=sys.stderr)
         return 2
     except RuntimeError as error:
-        if "memory" not in str(error).lower():
+        if not any(words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory")):
             raise
         print(f"mezzotint: not enough memory: {str(error).splitlines()[0]}; use a shorter canvas or a smaller dtype", file=sys.stderr)
         return 2

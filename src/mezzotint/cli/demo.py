@@ -15,6 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     names = [name for name in args.recipes.split(",") if name]
+    if not names:
+        raise ValueError("recipes is empty; give at least one named recipe, e.g. --recipes plain,threshold")
     if args.questions < 1:
         raise ValueError(f"questions={args.questions} must be at least 1")
     import mezzotint as mz

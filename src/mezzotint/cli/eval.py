@@ -113,6 +113,7 @@ def prose(model: "Transformer", tokenizer: Any, progress: Any) -> dict:
 def show(found: dict[str, Any], examples: int) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     table = Table("task", "exact match", "95 % interval", "questions", "forwards", "against plain")
@@ -127,6 +128,6 @@ def show(found: dict[str, Any], examples: int) -> None:
                 low, high = part["ci"]
                 table.add_row(name, f"{part['exact_match']:.3f}", f"{low:.3f} – {high:.3f}", str(part["count"]), str(part["forwards"]), change)
         for outcome in figures["outcomes"][:examples]:
-            console.print(f"[{'green' if outcome.right else 'red'}]{task}[/] {outcome.example.prompt or outcome.example.document!r}", highlight=False)
-            console.print(f"    {outcome.text!r}", highlight=False, markup=False)
+            console.print(Text.assemble((f"{task} ", "green" if outcome.right else "red"), repr(outcome.example.prompt or outcome.example.document)))
+            console.print(Text(f"    {outcome.text!r}"))
     console.print(table)

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     text = options.text_of(args.text, args.file)
     import mezzotint as mz
-    from mezzotint.generation import GAP, default_recipe, opening
+    from mezzotint.generation import GAP, default_recipe, gapped
 
     if not GAP.search(text):
         raise ValueError("the text has no gap; write one as [[8]], 8 being the number of masks")
@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
     if args.watch:
         from mezzotint.cli.watch import Watch
 
-        before = GAP.split(text)[0]
-        start = len(opening(tokenizer)) + len(tokenizer(before, add_special_tokens=False)["input_ids"] if before else [])
-        with Watch(tokenizer, start, model.config.stop_ids) as watch:
+        canvas = gapped(model, tokenizer, text, ends=not args.open_end)[0]
+        given = {p: token for p, token in enumerate(canvas.tokens[0].tolist()) if canvas.given[0, p]}
+        with Watch(tokenizer, 0, (tokenizer.bos_token_id, *model.config.stop_ids), given) as watch:
             result = mz.infill(model, tokenizer, text, recipe, seed=args.seed, ends=not args.open_end, on_step=watch)
     else:
         result = mz.infill(model, tokenizer, text, recipe, seed=args.seed, ends=not args.open_end)

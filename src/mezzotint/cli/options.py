@@ -35,7 +35,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint folder or hub id (default: the bundled model)")
     group.add_argument("--device", default=None, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     group.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's)")
-    group.add_argument("--rope-scaling", metavar="KIND:FACTOR", help="for contexts beyond the trained length: linear:2, ntk:4, yarn:4")
+    group.add_argument("--rope-scaling", metavar="KIND:FACTOR", help="beyond the trained length: linear:2, ntk:4, yarn:4, or a JSON file (LongRoPE)")
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +90,12 @@ def text_of(argument: str | None, file: str | None) -> str:
             raise ValueError(f"file={file!r} is not UTF-8 text") from None
     if argument is None and sys.stdin.isatty():
         raise ValueError("there is no text; give it as an argument, with --file, or on stdin")
-    return sys.stdin.read() if argument in (None, "-") else argument
+    text = sys.stdin.read() if argument in (None, "-") else argument
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text is not valid UTF-8") from None
+    return text
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -12,14 +12,17 @@ FRESH = ("bold black on bright_yellow", "bright_yellow", "yellow")
 
 
 class Watch:
-    """Use as a context manager and as `on_step`. Leaves the terminal as it was, also after Ctrl-C."""
+    """Use as a context manager and as `on_step`. Leaves the terminal as it was, also after Ctrl-C.
 
-    def __init__(self, tokenizer: Any, start: int, stop_ids: tuple[int, ...], console: Console | None = None):
+    start: the first canvas position drawn; given: ids that stand after it from the beginning, by position.
+    """
+
+    def __init__(self, tokenizer: Any, start: int, stop_ids: tuple[int, ...], given: dict[int, int] | None = None, console: Console | None = None):
         self.tokenizer, self.start, self.stop_ids = tokenizer, start, stop_ids
         self.console = console or Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
-        self.ids: dict[int, int] = {}
-        self.age: dict[int, int] = {}
+        self.ids = dict(given or {})
+        self.age = dict.fromkeys(self.ids, -len(FRESH))
         self.forwards = 0
 
     def __enter__(self) -> "Watch":

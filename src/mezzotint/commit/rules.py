@@ -1,5 +1,6 @@
 """Commit rules: which candidates become tokens. Each is a frozen value; `begin` returns the callable that counts the block's steps."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
@@ -15,7 +16,10 @@ Accept = Callable[[Prediction], Bool[Tensor, "b w"]]
 
 @runtime_checkable
 class Rule(Protocol):
-    """`begin(steps, open)` at a block's start: steps that the block may take, and its open positions (b, w) on the host."""
+    """`begin(steps, open)` at a block's start: steps that the block may take, and its open positions (b, w) on the host.
+
+    A rule that understands only some confidences names them in a class variable `needs`.
+    """
 
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept: ...
 
@@ -38,7 +42,12 @@ def drawn(prediction: Prediction, counts: list[int], temperature: float) -> Bool
         possible = weights[row].clamp_min(torch.finfo(torch.float32).tiny) * prediction.open[row]
         if count > 0:
             accepted[row, torch.multinomial(possible, count, generator=generator)] = True
-    return accepted.to(prediction.tokens.device)
+    return accepted.to(prediction.tokens.device, non_blocking=True)
+
+
+def check_times(rule: "Timed | Origin") -> None:
+    if not 0 < rule.eps < 1:
+        raise ValueError(f"{type(rule).__name__.lower()} eps={rule.eps} must lie in (0, 1)")
 
 
 @dataclass(frozen=True)
@@ -65,16 +74,25 @@ class Quota:
 class Timed:
     """Dream's schedule: time runs from 1 to `eps` in even steps t; each commits int(masks · (1 - t_next / t)), the last all.
 
-    temperature > 0 (Dream's alg_temp) draws the positions from softmax(confidence / temperature) instead of taking the surest.
+    temperature > 0 (Dream's alg_temp) draws the positions from softmax(confidence / temperature) instead of taking the surest, at
+    the price of one more synchronisation per step. start: the first time used; the official block-wise Dream decoding skips one.
     """
 
     eps: float = 1e-3
     temperature: float = 0.0
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        check_times(self)
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"timed temperature={self.temperature} must be 0 or more")
+        if self.start < 0:
+            raise ValueError(f"timed start={self.start} must be 0 or more")
 
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
         times = torch.linspace(1, self.eps, steps + 1)
         shares = (1 - times[1:] / times[:-1]).tolist()
-        step = 0
+        step = self.start
 
         def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
             nonlocal step
@@ -92,6 +110,9 @@ class Origin:
 
     eps: float = 1e-3
 
+    def __post_init__(self) -> None:
+        check_times(self)
+
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
         times = torch.linspace(1, self.eps, steps + 1)
         step = 0
@@ -103,7 +124,7 @@ class Origin:
             accepted = torch.zeros(prediction.open.shape, dtype=torch.bool)
             for row, (open, generator) in enumerate(zip(prediction.open, prediction.generators, strict=True)):
                 accepted[row, open] = torch.rand(int(open.sum()), generator=generator) < share
-            return accepted.to(prediction.tokens.device)
+            return accepted.to(prediction.tokens.device, non_blocking=True)
 
         return accept
 
@@ -116,6 +137,7 @@ class Threshold:
     """
 
     tau: float = 0.9
+    needs: ClassVar[tuple[str, ...]] = ("probability", "margin", "random")
 
     def __post_init__(self) -> None:
         if not 0 <= self.tau <= 1:
@@ -138,9 +160,10 @@ class Factor:
     """
 
     f: float = 1.0
+    needs: ClassVar[tuple[str, ...]] = ("probability", "margin", "random")
 
     def __post_init__(self) -> None:
-        if not self.f > 0:
+        if not 0 < self.f < math.inf:
             raise ValueError(f"factor f={self.f} must be above 0")
 
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
@@ -169,16 +192,16 @@ class EntropyBound:
     """
 
     gamma: float = 0.1
-    needs: ClassVar[str] = "entropy"
+    needs: ClassVar[tuple[str, ...]] = ("entropy",)
 
     def __post_init__(self) -> None:
-        if not self.gamma >= 0:
+        if not 0 <= self.gamma < math.inf:
             raise ValueError(f"entropy_bound gamma={self.gamma} must be 0 or more")
 
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
         def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
             entropy, order = (-prediction.confidence).sort(-1)
-            bounded = torch.where(entropy.isinf(), torch.inf, entropy.cumsum(-1) - entropy) <= self.gamma
+            bounded = ((entropy.cumsum(-1) - entropy) <= self.gamma) & entropy.isfinite()
             return torch.zeros_like(bounded).scatter(-1, order, bounded)
 
         return accept

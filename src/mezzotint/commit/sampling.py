@@ -30,7 +30,7 @@ class Sampler:
     """How a candidate is drawn and how sure the model is of it.
 
     "gumbel" (LLaDA, generate.py): argmax of exp(logits) / (-log u)^temperature in float64; the confidence comes from the
-    clean distribution. "categorical" (Dream, generation_utils.py): temperature, then top-p, then top-k cut the
+    distribution without that noise. "categorical" (Dream, generation_utils.py): temperature, then top-p, then top-k cut the
     distribution, and both the draw and the confidence come from what is left, in float32.
 
     confidence: "probability" of the candidate; "margin" between the two likeliest; negative "entropy"; "random".

@@ -34,12 +34,17 @@ class Outcome:
 
 def questions(task: str, count: int, *, hard: bool = False) -> list[Example]:
     """The first `count` different held-out questions of a task, the same on every machine."""
-    found: dict[str, Example] = {}
+    found: dict[tuple, Example] = {}
+    patience = 0
     for example in draw(TASKS[task].make, random.Random(SEED), held_out=True, hard=hard):
-        found.setdefault(example.prompt + example.document, example)
+        key = (example.prompt, example.document, example.gap)
+        patience = patience + 1 if key in found else 0
+        found.setdefault(key, example)
         if len(found) == count:
-            break
-    return list(found.values())
+            return list(found.values())
+        if patience > 2000:
+            raise ValueError(f"count={count} is more than the different held-out questions of task {task!r}, of which there are about {len(found)}")
+    raise AssertionError("draw is endless")
 
 
 def answer(

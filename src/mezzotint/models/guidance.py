@@ -27,9 +27,8 @@ class Guided(nn.Module):
         return self.model.memory(2 * batch, capacity)
 
     def forward(self, tokens: Int[Tensor, "b rows"], at: Int[Tensor, " rows"], *, padding: Tensor | None = None, **rest) -> Tensor:
-        known = at < self.prompt.shape[1]
-        hidden = torch.zeros_like(tokens, dtype=torch.bool)
-        hidden[:, known] = self.prompt[:, at[known]]
+        prompt = torch.nn.functional.pad(self.prompt, (0, max(0, int(at[-1]) + 1 - self.prompt.shape[1])))
+        hidden = prompt[:, at.to(tokens.device, non_blocking=True)]
         both = torch.cat((tokens, tokens.masked_fill(hidden, self.config.mask_id)))
         twice = None if padding is None else torch.cat((padding, padding))
         conditional, unconditional = self.model(both, at, padding=twice, **rest).chunk(2)

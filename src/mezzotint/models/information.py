@@ -3,37 +3,25 @@
 from pathlib import Path
 from typing import Any
 
-from mezzotint.models.families import family_of
-from mezzotint.models.families.names import translate
-from mezzotint.models.loading import CheckpointError, dtype_of, folder_of, opened, read_config, tensor_files
+import torch
+
+from mezzotint.models.loading import configure, dtype_of, folder_of, read_config
 
 
 def describe(source: str | Path | None = None, *, length: int | None = None, batch: int = 1, dtype: str | None = None) -> dict[str, Any]:
     """Family, shape and memory in bytes at a canvas of `length` tokens (default: the trained length) and `batch` rows.
 
-    weights: as stored or in `dtype`; memory: K and V of every layer, for recipes with a cache; activations: the widest
-    moment of a step, with attention that keeps no score matrix and logits for a block of 32.
+    Only config.json is read, also for a hub id. weights: as stored or in `dtype`; memory: K and V of every layer, for recipes
+    with a cache; activations: the widest moment of a step, with attention that keeps no score matrix and logits for a block of 32.
     """
-    folder = folder_of(source)
+    folder = folder_of(source, weights=False)
+    _, config = configure(folder)
     raw = read_config(folder)
-    try:
-        family = family_of(raw)
-        config = family.configure(raw)
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
     tokens = config.max_length if length is None else length
     if tokens < 1 or batch < 1:
         raise ValueError(f"length={length} and batch={batch} must be at least 1")
-    first = next(iter(translate(family, config).values()))
-    files = tensor_files(folder)
-    if first not in files:
-        raise CheckpointError(f"{folder} has no tensor {first!r}")
-    with opened(files[first]) as tensors:
-        stored = tensors.get_slice(first).get_dtype()
-    width = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}.get(stored, 2)
-    wanted = dtype_of(dtype)
-    if wanted is not None:
-        width = wanted.itemsize
+    stored = dtype_of(str(raw.get("torch_dtype", raw.get("dtype", "bfloat16"))).removeprefix("torch.")) or torch.bfloat16
+    width = (dtype_of(dtype) or stored).itemsize
     rows = batch * tokens
     activations = rows * (4 * config.hidden_size + 2 * config.mlp_size + (config.heads + 2 * config.kv_heads) * config.head_dim) * width
     logits = batch * 32 * config.vocab_size * (width + 8)
@@ -42,7 +30,7 @@ def describe(source: str | Path | None = None, *, length: int | None = None, bat
         "family": config.family,
         "architecture": raw["architectures"][0],
         "parameters": config.parameters(),
-        "stored_as": stored,
+        "stored_as": str(stored).removeprefix("torch."),
         "layers": config.layers,
         "hidden_size": config.hidden_size,
         "heads": config.heads,

@@ -3,15 +3,17 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mezzotint.models.config import ModelConfig
 from mezzotint.models.families import family_of
 from mezzotint.models.families.names import translate
-from mezzotint.models.rope import RopeScaling
+from mezzotint.models.rope import RopeScaling, frequencies
 from mezzotint.models.transformer import Transformer
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
@@ -22,8 +24,11 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be loaded; the message names the file or tensor and what is supported."""
 
 
-def folder_of(source: str | Path | None) -> Path:
-    """A local folder for a folder, a hub id (downloaded, or found in the cache when offline), or None for the bundled model."""
+def folder_of(source: str | Path | None, *, weights: bool = True) -> Path:
+    """A local folder for a folder, a hub id (downloaded, or found in the cache when offline), or None for the bundled model.
+
+    weights=False fetches only the small JSON files. A hub checkpoint's family is checked before its weights are fetched.
+    """
     if source is None:
         return BUNDLED
     path = Path(source).expanduser()
@@ -37,10 +42,26 @@ def folder_of(source: str | Path | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(text, allow_patterns=HUB_FILES))
+        folder = Path(snapshot_download(text, allow_patterns=["*.json"]))
+        if weights:
+            configure(folder)
+            folder = Path(snapshot_download(text, allow_patterns=HUB_FILES))
+        return folder
+    except CheckpointError:
+        raise
     except Exception as error:  # the hub client raises many unrelated types; all mean the same to the user
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"model={text!r} is not a local folder and could not be fetched from the hub ({reason})") from None
+
+
+def configure(folder: Path) -> tuple[ModuleType, ModelConfig]:
+    """The family and shape of the checkpoint in a folder."""
+    raw = read_config(folder)
+    try:
+        family = family_of(raw)
+        return family, family.configure(raw)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -61,7 +82,7 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     index = folder / "model.safetensors.index.json"
     if index.exists():
         try:
-            table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            table = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
         except (ValueError, KeyError, TypeError):
             raise CheckpointError(f"{index} is not a safetensors index: it needs a 'weight_map' of tensor names to files") from None
         strange = next((f for f in table.values() if not isinstance(f, str) or Path(f).name != f), None)
@@ -100,26 +121,23 @@ def load_model(
 ) -> Transformer:
     """A model from a folder, a hub id or (None) the package itself, in evaluation mode.
 
-    dtype: a torch dtype or its name; None keeps the checkpoint's, except that a bf16 bundled model computes in float32 on a CPU.
-    On a CPU with the checkpoint's own dtype the weights stay memory-mapped; otherwise they are converted one by one.
+    dtype: a torch dtype or its name; None keeps the checkpoint's (its embedding's, if it has several), except that the bundled model,
+        stored as bf16, computes in float32 on a CPU. On a CPU with the checkpoint's own dtype the weights stay memory-mapped;
+        otherwise they are converted one by one.
     rope_scaling: for contexts beyond the trained length, e.g. "ntk:4" (see `RopeScaling`).
     Raises CheckpointError naming the file or tensor that is missing, damaged or of the wrong shape.
     """
     folder = folder_of(source)
     device = torch.device(device)
-    raw = read_config(folder)
-    try:
-        family = family_of(raw)
-        config = family.configure(raw)
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
+    family, config = configure(folder)
     if rope_scaling is not None:
         scaling = RopeScaling.parse(rope_scaling) if isinstance(rope_scaling, str) else rope_scaling
         if scaling.original_length == 0:
             scaling = dataclasses.replace(scaling, original_length=config.max_length)
         config = dataclasses.replace(config, rope_scaling=scaling)
+        frequencies(config.head_dim, config.rope_theta, scaling)
     wanted = dtype_of(dtype)
-    if wanted is None and source is None and device.type == "cpu":
+    if wanted is None and folder == BUNDLED and device.type == "cpu":
         wanted = torch.float32
     with torch.device("meta"):
         model = Transformer(config)
@@ -129,6 +147,7 @@ def load_model(
         if theirs not in files:
             raise CheckpointError(f"{folder} has no tensor {theirs!r}")
         weight = read_tensor(files[theirs], theirs, device, wanted)
+        wanted = wanted or weight.dtype
         if weight.shape != expected[ours].shape:
             raise CheckpointError(f"{files[theirs].name}: {theirs} has shape {tuple(weight.shape)}, config.json asks for {tuple(expected[ours].shape)}")
         owner, _, name = ours.rpartition(".")

@@ -4,8 +4,10 @@ Scaling makes contexts beyond the trained length possible; it is always an expli
 linear interpolation (2306.15595), NTK-aware, YaRN (2309.00071) and LongRoPE's per-frequency factors (2402.13753).
 """
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -37,11 +39,17 @@ class RopeScaling:
         if not self.factor >= 1.0:
             raise ValueError(f"rope scaling factor={self.factor} must be at least 1")
         if self.kind == "longrope" and not self.factors:
-            raise ValueError("rope scaling kind='longrope' needs factors=(...), one per frequency (head_dim / 2 of them)")
+            raise ValueError("rope scaling kind='longrope' needs factors, one per frequency (head_dim / 2 of them): give a JSON file or RopeScaling(...)")
 
     @staticmethod
     def parse(text: str) -> "RopeScaling":
-        """`kind:factor`, e.g. `ntk:4`, or `yarn:4@4096` where the trained length has to be named."""
+        """`kind:factor`, e.g. `ntk:4`, `yarn:4@4096` with the trained length, or a JSON file with the fields (LongRoPE's factors)."""
+        if text.endswith(".json"):
+            try:
+                fields = json.loads(Path(text).read_text(encoding="utf-8"))
+                return RopeScaling(**fields | {"factors": tuple(fields.get("factors", ()))})
+            except (TypeError, AttributeError, ValueError) as error:
+                raise ValueError(f"rope_scaling={text!r} is not a JSON object with kind, factor, original_length, factors: {error}") from None
         kind, _, rest = text.partition(":")
         factor, _, original = rest.partition("@")
         try:

@@ -145,8 +145,11 @@ class Transformer(nn.Module):
         """The final norm's output for the computed rows. Arguments as for `forward`."""
         at = torch.arange(tokens.shape[1]) if at is None else at
         over = at if over is None else over
-        if memory is None and over is not at and not torch.equal(at, over):
-            raise ValueError("`over` names positions outside `at`; reading them needs a memory")
+        if over is not at and not torch.equal(at, over):
+            if memory is None:
+                raise ValueError("`over` names positions outside `at`; reading them needs a memory")
+            if not torch.isin(at, over).all():
+                raise ValueError("`at` has positions that are not in `over`; what is computed must be visible")
         device = tokens.device
         columns = at.to(device, non_blocking=True)[None]
         positions, valid = columns, None
@@ -154,7 +157,7 @@ class Transformer(nn.Module):
             positions = (columns - padding[:, None]).clamp_min(0)
             valid = over.to(device, non_blocking=True)[None] >= padding[:, None]
         inverse, factor = frequencies(self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
-        cos, sin = angles(positions, inverse.to(device), factor)
+        cos, sin = angles(positions, inverse.to(device, non_blocking=True), factor)
         scope = Scope(at, over, valid)
         x = self.embedding(tokens)
         for index, layer in enumerate(self.layers):
@@ -188,6 +191,6 @@ class Transformer(nn.Module):
             rows = torch.searchsorted(at, source)
             if int(rows[-1]) >= len(at) or not torch.equal(at[rows], source):
                 raise LookupError(f"`predict` asks for positions whose row (shift {self.config.shift}) is not in `at`")
-            contiguous = int(rows[-1]) - int(rows[0]) + 1 == len(rows)
+            contiguous = torch.equal(rows, torch.arange(int(rows[0]), int(rows[0]) + len(rows)))
             x = x[:, int(rows[0]) : int(rows[-1]) + 1] if contiguous else x[:, rows.to(x.device, non_blocking=True)]
         return self.head(x)

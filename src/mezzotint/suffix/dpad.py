@@ -13,8 +13,8 @@ from mezzotint.types import Positions
 
 
 def undroppable(canvas: Canvas, block: Block) -> Positions:
-    """Positions after the block that some row has decided: real text is never dropped, only masks are."""
-    return block.end + (~canvas.open[:, block.end :].all(0)).nonzero()[:, 0]
+    """Positions after the block that were given in some row: real text is never dropped, only masks are."""
+    return block.end + canvas.given[:, block.end :].any(0).nonzero()[:, 0]
 
 
 def sliding_window(distance: Int[Tensor, " suffix"], window: int) -> Bool[Tensor, " suffix"]:

@@ -35,24 +35,26 @@ def configure(config: dict) -> ModelConfig:
     """The model's shape from Dream's `config.json`. Raises ValueError naming a field that is missing or unsupported."""
     fields = Fields(config, "Dream")
     fields.demand(REQUIRED)
-    heads, hidden = fields.integer("num_attention_heads"), fields.integer("hidden_size")
+    heads, hidden = fields.size("num_attention_heads"), fields.size("hidden_size")
     eos = fields.integer("eos_token_id")
+    if hidden % heads:
+        raise ValueError(f"config.json: the width {hidden} is not a multiple of the {heads} heads")
     return ModelConfig(
         family="dream",
-        vocab_size=fields.integer("vocab_size"),
+        vocab_size=fields.size("vocab_size"),
         hidden_size=hidden,
-        layers=fields.integer("num_hidden_layers"),
+        layers=fields.size("num_hidden_layers"),
         heads=heads,
-        kv_heads=fields.integer("num_key_value_heads", heads),
+        kv_heads=fields.size("num_key_value_heads", heads),
         head_dim=hidden // heads,
-        mlp_size=fields.integer("intermediate_size"),
+        mlp_size=fields.size("intermediate_size"),
         norm_eps=fields.number("rms_norm_eps", 1e-6),
         rope_theta=fields.number("rope_theta", 1e6),
         rope_full_precision=False,
         qkv_bias=True,
         tied_head=bool(config.get("tie_word_embeddings", False)),
-        rope_scaling=from_checkpoint(config.get("rope_scaling"), fields.integer("max_position_embeddings")),
-        max_length=fields.integer("max_position_embeddings"),
+        rope_scaling=from_checkpoint(config.get("rope_scaling"), fields.size("max_position_embeddings")),
+        max_length=fields.size("max_position_embeddings"),
         mask_id=fields.integer("mask_token_id"),
         stop_ids=(eos,),
         pad_id=fields.integer("pad_token_id", eos),

@@ -21,6 +21,12 @@ class Fields:
             raise ValueError(f"config.json: {name}={value!r} must be a whole number, 0 or more")
         return value
 
+    def size(self, name: str, default: int | None = None) -> int:
+        value = self.integer(name, default)
+        if value == 0:
+            raise ValueError(f"config.json: {name}=0 must be at least 1")
+        return value
+
     def number(self, name: str, default: float | None = None) -> float:
         value = self._value(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
