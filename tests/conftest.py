@@ -8,7 +8,7 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-SHAPES = install_import_hook("mezzotint", "beartype.beartype")
+SHAPES = install_import_hook("mezzotint", "checker.check")
 
 GOLDEN = Path(os.environ.get("MEZZOTINT_GOLDEN") or Path(__file__).parent / "golden")
 HERE = Path(__file__).parent / "golden"

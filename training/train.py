@@ -28,7 +28,7 @@ from mezzotint.models.loading import load_model, read_config
 from mezzotint.models.transformer import Transformer
 
 PRESETS = {
-    "cpu": {"hidden_size": 192, "layers": 4, "heads": 6, "mlp_size": 512, "vocab_size": 2048, "tokens": 3072},
+    "cpu": {"hidden_size": 256, "layers": 5, "heads": 4, "mlp_size": 640, "vocab_size": 2048, "tokens": 3072},
     "gpu": {"hidden_size": 320, "layers": 8, "heads": 5, "mlp_size": 896, "vocab_size": 2048, "tokens": 65536},
 }
 
