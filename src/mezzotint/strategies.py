@@ -1,4 +1,4 @@
-"""Strategies as text: `threshold:tau=0.9` <-> Threshold(tau=0.9). One parser for the command line, JSON and the server."""
+"""Strategies as text: `threshold:tau=0.9` <-> Threshold(tau=0.9). One parser for the command line and JSON."""
 
 import dataclasses
 import types
