@@ -200,6 +200,9 @@ def test_a_growing_canvas_costs_less_and_stops_at_max_tokens(tiny):
     assert lengths[0] == 13 + 16
     assert lengths[-1] == 13 + 40
     assert lengths == sorted(lengths)
+    one_block_ahead = mz.denoise_all(model, PROMPT, mz.Recipe(gen_length=8, block_length=8, max_tokens=40, early_stop="off"))
+    assert one_block_ahead.tokens.shape[1] == 53
+    assert (one_block_ahead.forwards, one_block_ahead.finish_reason) == (40, "length")
     cached = mz.denoise_all(model, PROMPT, mz.Recipe(gen_length=16, block_length=8, max_tokens=40, early_stop="off", cache=mz.DualCache()))
     assert cached.tokens.shape[1] == 53
 

@@ -146,7 +146,7 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
     finished: list[str | None] = [None] * canvas.batch
     step = index = 0
 
-    while (block := canvas.block(index, recipe.width)).start < limit and canvas.open.any():
+    while (block := canvas.block(index, recipe.width)).start < limit and None in finished:
         if grows:
             canvas.extend(min(limit, block.start + recipe.gen_length))
             block = canvas.block(index, recipe.width)
@@ -209,4 +209,4 @@ def denoise_all(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], 
     for step in uncover(model, canvas, recipe, row_seeds(seed, canvas.batch), grows=not isinstance(prompt, Canvas)):
         tally.count(step)
     reasons = tuple("stop" if row in canvas.fills else "length" for row in range(canvas.batch))
-    return Generation(canvas.tokens, tally.forwards, tally.positions, time.perf_counter() - begun, reasons, recipe)
+    return Generation(canvas.tokens.clone(), tally.forwards, tally.positions, time.perf_counter() - begun, reasons, recipe)
