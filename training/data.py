@@ -65,13 +65,12 @@ class Source(torch.utils.data.IterableDataset):
 
     def example(self, task: str, progress: float) -> Example:
         rng = self.rng
-        if task == "drill":
-            return math.drill(rng)
-        if task == "recall":
-            return retrieval.drill(rng)
-        module = {"math": math, "retrieval": retrieval, "lists": lists, "tools": tools, "code": code}[task]
+        drill = {"drill": math.drill, "recall": retrieval.drill}.get(task)
+        module = {"math": math, "retrieval": retrieval, "lists": lists, "tools": tools, "code": code}.get(task)
         while True:
-            if task == "retrieval" and progress > 0.4 and rng.random() < 0.008:
+            if drill is not None:
+                example = drill(rng)
+            elif task == "retrieval" and progress > 0.4 and rng.random() < 0.008:
                 example = retrieval.make(rng, False, words=rng.choice((150, 150, 150, 300, 300, 600, 1200, 2000)))
             else:
                 example = module.make(rng, False)

@@ -9,11 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="?", help="the prompt; '-' or nothing reads stdin")
     parser.add_argument("--file", help="read the prompt from a file")
     parser.add_argument("--raw", action="store_true", help="continue the text as it is, without the chat template")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--watch", action="store_true", help="draw the canvas while it is uncovered")
-    options.add_json(parser)
-    options.add_model(parser)
-    options.add_recipe(parser)
+    options.add_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:

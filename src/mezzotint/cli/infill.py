@@ -14,11 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", help="the text with gaps; '-' or nothing reads stdin")
     parser.add_argument("--file", help="read the text from a file")
     parser.add_argument("--open-end", action="store_true", help="the text goes on after its end (no end token follows)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--watch", action="store_true", help="draw the canvas while it is uncovered")
-    options.add_json(parser)
-    options.add_model(parser)
-    options.add_recipe(parser)
+    options.add_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -49,6 +49,15 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """What a single run takes: seed, watching, and all of the above."""
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--watch", action="store_true", help="draw the canvas while it is uncovered")
+    add_json(parser)
+    add_model(parser)
+    add_recipe(parser)
+
+
 def load(args: argparse.Namespace) -> "tuple[Transformer, Any]":
     """The model and tokenizer the options name."""
     import torch

@@ -2,20 +2,17 @@
 
 import math
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from mezzotint.canvas import Canvas
-from mezzotint.denoising import denoise_all
 from mezzotint.evaluation.tasks import TASKS
 from mezzotint.evaluation.tasks.example import Example, draw
-from mezzotint.generation import generate, opening
+from mezzotint.generation import generate, infill
 from mezzotint.models.transformer import Transformer
-from mezzotint.recipe import Recipe, round_up
+from mezzotint.recipe import Recipe
 
 SEED = 20261
 
@@ -69,14 +66,12 @@ def answer(
 
 def fill(model: Transformer, tokenizer: Any, example: Example, recipe: Recipe) -> Outcome:
     """Fill a document's gap with as many masks as the reference has tokens."""
-    begun = time.perf_counter()
     start, end = example.gap
-    before, gap, after = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (example.document[:start], example.answer, example.document[end:]))
-    before = opening(tokenizer) + before
-    canvas = Canvas.gaps([before, len(gap), [*after, model.config.stop_ids[0]]], model.config.mask_id, model.device)
-    result = denoise_all(model, canvas, recipe.with_(steps=None, gen_length=round_up(len(gap), recipe.width)))
-    text = tokenizer.decode(canvas.tokens[0, len(before) : len(before) + len(gap)].tolist(), skip_special_tokens=True)
-    return Outcome(example, text, TASKS[example.task].score(example, text), result.forwards, result.positions_computed, time.perf_counter() - begun)
+    masks = len(tokenizer(example.answer, add_special_tokens=False)["input_ids"])
+    text = f"{example.document[:start]}[[{masks}]]{example.document[end:]}"
+    result = infill(model, tokenizer, text, recipe.with_(steps=None, max_tokens=None))
+    right = TASKS[example.task].score(example, result.fills[0])
+    return Outcome(example, result.fills[0], right, result.forwards, result.positions_computed, result.seconds)
 
 
 def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
