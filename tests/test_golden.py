@@ -14,7 +14,11 @@ from conftest import GOLDEN, RAN
 from safetensors.torch import load_file
 
 import mezzotint as mz
+from mezzotint.attention import budget
 from mezzotint.commit import Prediction, Quota, Sampler, Timed
+from mezzotint.kernels.block_mass import block_mass
+from mezzotint.kernels.block_sparse import block_sparse
+from mezzotint.kernels.tiles import Choice, Grid, Tiled
 from mezzotint.suffix.dpad import keep_probability, sliding_window
 
 ATOL = 2e-3
@@ -154,7 +158,80 @@ def schedule(rule, masks: int, steps: int) -> list[int]:
     return counts
 
 
-SPARSED = {"forward": run_forward, "generate_vanilla": run_generate_vanilla, "unit": run_unit}
+def tiles_between(canvas_length, start, block_size):
+    """The official grid: one for prompt and generation, the boundary rounded up to a tile."""
+    grid = Grid(0, block_size)
+    positions = torch.arange(canvas_length)
+    first = min(-(-start // block_size), -(-canvas_length // block_size) - 1)
+    return Tiled.of(positions, grid, torch.device("cpu")), first
+
+
+def run_pattern(case, data):
+    """Block importance, the choice of blocks, and attention restricted to them."""
+    size, q, k, v = case["block_size"], data["q"], data["k"], data["v"]
+    tiled, first = tiles_between(case["seq_len"], case["seq_len"] - case["new_generation"], size)
+    assert first == case["last"]
+    mass = block_mass(q, k, tiled, tiled, size, first, scale=1 / case["score_scale"])
+    # the official means count a ragged tile's missing rows and columns as zeros
+    rows = (tiled.index >= 0).view(-1, size).sum(1)[:, None]
+    torch.testing.assert_close(mass.total * rows / size**2, data["importance_all"], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(mass.within * rows / size**2, data["importance_gen"], atol=1e-5, rtol=1e-4)
+    chosen = budget.official(mass, case["select"])
+    assert torch.equal(chosen, data["fine_mask"])
+    out = block_sparse(q, k, v, tiled, tiled, Choice.of(chosen), size)
+    torch.testing.assert_close(out, data["attn_out"], atol=1e-5, rtol=1e-4)
+
+
+def run_generate_sparsed(case, data):
+    """Whole generations, with the masks of every layer and head."""
+    model = model_of("sparsed", case["model"])
+    ignored = "name kind file model margins tier tensors prompt_length new_generation whole_steps keep_all keep_gen num_full_steps num_sparse_steps".split()
+    ignored += ["last", "density", "end_time", "tokens_differing_from_vanilla", "batch"]
+    known = Params({key: value for key, value in case.items() if key not in ignored})
+    dream = "alg" in known
+    attention = mz.SparseD(known.pop("skip"), known.pop("select"), known.pop("block_size"), compat="dream" if dream else "llada", impl="reference")
+    runs = []
+    attention = Recorded(attention, runs)
+    shared = {"gen_length": known.pop("gen_length"), "steps": known.pop("steps"), "early_stop": "off", "reuse": False, "attention": attention}
+    if dream:
+        top_p, top_k = known.pop("top_p") or 1.0, known.pop("top_k") or 0
+        confidence = CONFIDENCE[known.pop("alg")]
+        rule = Timed(known.pop("eps"))
+        recipe = mz.Recipe(**shared, block_length=None, commit=rule, sampling="categorical", confidence=confidence, top_p=top_p, top_k=top_k)
+    else:
+        recipe = mz.Recipe(**shared, block_length=known.pop("block_length"))
+    known.done(case["name"])
+    tokens, lengths, grids = records(model, data["prompt_ids"], recipe)
+    assert torch.equal(tokens, data["output_ids"])
+    assert len(lengths) == len(data["step_inputs"])
+    for ours, theirs in zip(grids, data["step_inputs"], strict=True):
+        assert torch.equal(ours, theirs.long())
+    made = [pattern.chosen for pattern in runs[0].patterns.values()]
+    sparse = case["num_sparse_steps"] > 0
+    assert (runs[0].made == case["end_time"]) or not sparse
+    if sparse or made:
+        assert torch.equal(torch.stack(made), data["fine_mask"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """An attention strategy whose runs are kept for a look afterwards."""
+
+    attention: mz.SparseD
+    runs: list
+
+    def begin(self, canvas):
+        self.runs.append(self.attention.begin(canvas))
+        return self.runs[-1]
+
+
+SPARSED = {
+    "forward": run_forward,
+    "generate_vanilla": run_generate_vanilla,
+    "unit": run_unit,
+    "pattern": run_pattern,
+    "generate_sparsed": run_generate_sparsed,
+}
 
 
 @pytest.mark.parametrize("case", MANIFESTS.get("sparsed", {}).get("cases", []), ids=lambda case: case["name"])

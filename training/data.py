@@ -17,10 +17,6 @@ from mezzotint.evaluation.tasks.words import KEYS
 BUCKETS = (48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 LONG_CANVASES = (128, 256, 512, 1024)
 MIX = {"repeat": 0.04, "recall": 0.10, "retrieval": 0.14, "lists": 0.14, "drill": 0.14, "math": 0.24, "tools": 0.09, "code": 0.08, "prose": 0.03}
-FIRST_MIX = MIX | {"repeat": 4.0, "recall": 1.0}
-"""Shares of the items. While looking things up is being learned (progress below FIRST), what teaches only that comes more often."""
-FIRST = 0.35
-
 
 WHOLE = ("code", "prose", "repeat")
 """Tasks that are documents rather than answers: what follows them is padding that noise leaves alone."""
@@ -79,8 +75,7 @@ class Source(torch.utils.data.IterableDataset):
 
     def item(self, progress: float) -> Item:
         rng = self.rng
-        mix = FIRST_MIX if progress < FIRST else MIX
-        task = rng.choices(list(mix), list(mix.values()))[0]
+        task = rng.choices(list(MIX), list(MIX.values()))[0]
         if task == "repeat":
             return self.repeat()
         if task == "prose":

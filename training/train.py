@@ -19,6 +19,7 @@ import checkpoint
 import tokenizer as tokenizer_recipe
 import torch
 from data import Item, Source, prose_texts
+from initial import initialise
 from muon import Muon
 from transformers import AutoTokenizer
 
@@ -28,8 +29,8 @@ from mezzotint.models.loading import load_model, read_config
 from mezzotint.models.transformer import Transformer
 
 PRESETS = {
-    "cpu": {"hidden_size": 256, "layers": 5, "heads": 4, "mlp_size": 640, "vocab_size": 2048, "tokens": 3072},
-    "gpu": {"hidden_size": 320, "layers": 8, "heads": 5, "mlp_size": 896, "vocab_size": 2048, "tokens": 65536},
+    "cpu": {"hidden_size": 256, "layers": 5, "heads": 8, "mlp_size": 384, "vocab_size": 2048, "tokens": 4096},
+    "gpu": {"hidden_size": 320, "layers": 8, "heads": 10, "mlp_size": 896, "vocab_size": 2048, "tokens": 65536},
 }
 
 
@@ -45,20 +46,13 @@ def shape(preset: dict, tokenizer) -> ModelConfig:
         head_dim=hidden // heads,
         mlp_size=preset["mlp_size"],
         norm_eps=1e-5,
-        rope_theta=10000.0,
+        rope_theta=500000.0,
         max_length=5120,
         mask_id=tokenizer.mask_token_id,
         stop_ids=(tokenizer.eos_token_id,),
         pad_id=tokenizer.eos_token_id,
         tied_head=True,
     )
-
-
-def initialise(model: Transformer) -> None:
-    for name, weight in model.named_parameters():
-        if weight.ndim == 2:
-            std = 0.02 if "embedding" in name else weight.shape[1] ** -0.5
-            torch.nn.init.normal_(weight, std=std if "out" not in name and "down" not in name else std / 3)
 
 
 def noise(items: list[Item], generator: torch.Generator, sharpness: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mezzotint.attention import Dense
+    from mezzotint.attention import Dense, SlidingWindow, SparseD, StreamingLLM
     from mezzotint.cache import DelayedCache, DualCache, NoCache, PrefixCache
     from mezzotint.canvas import Block, Canvas
     from mezzotint.commit import EntropyBound, Factor, Origin, Quota, Threshold, Timed
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mezzotint.suffix import DPad, Full, NoSuffix, UniformDropout
 
 _HOMES = {
-    "mezzotint.attention": ("Dense",),
+    "mezzotint.attention": ("Dense", "SlidingWindow", "SparseD", "StreamingLLM"),
     "mezzotint.cache": ("DelayedCache", "DualCache", "NoCache", "PrefixCache"),
     "mezzotint.canvas": ("Block", "Canvas"),
     "mezzotint.commit": ("EntropyBound", "Factor", "Origin", "Quota", "Threshold", "Timed"),

@@ -160,7 +160,8 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
         while (open := canvas.open[:, span].clone()).any():
             computed = NOTHING
             if logits is None:
-                moment = Moment(step, block, within, max(0, block.start - model.config.shift))
+                committed = 1 - canvas.open[:, canvas.start :].float().mean(1).max().item()
+                moment = Moment(step, block, within, max(0, block.start - model.config.shift), recipe.blocks * recipe.steps_per_block, committed)
                 computed = cache(moment, visible)
                 predict = block.start + open.any(0).nonzero()[:, 0]
                 logits = network(

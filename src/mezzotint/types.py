@@ -21,13 +21,16 @@ class Moment:
     """Where a run stands before a forward.
 
     step: steps taken so far; block: the active one; within: steps taken inside it; first: the first position whose row is needed
-    to predict the block (block.start, or one before it for models whose predictions are shifted).
+    to predict the block (block.start, or one before it for models whose predictions are shifted); total: steps of the recipe's schedule;
+    committed: share of the generated positions that are decided, in the row that has the fewest.
     """
 
     step: int
     block: "Block"
     within: int
     first: int
+    total: int = 1
+    committed: float = 0.0
 
 
 @runtime_checkable

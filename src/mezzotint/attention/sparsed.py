@@ -1,0 +1,222 @@
+"""SparseD (arXiv 2509.24014): every head keeps the tiles of keys that mattered to it in the first steps, and attends to nothing else afterwards."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from mezzotint.attention import budget
+from mezzotint.canvas import Canvas
+from mezzotint.kernels.block_mass import Mass, block_mass
+from mezzotint.kernels.block_sparse import IMPLEMENTATIONS, available, block_sparse
+from mezzotint.kernels.tiles import Choice, Grid, Tiled
+from mezzotint.models.transformer import Attend, Scope, dense
+from mezzotint.types import Moment
+
+COMPATIBLE = ("none", "llada", "dream")
+SHARES = ("head", "group")
+LEAST = {"cpu": 1024, "cuda": 8192}
+"""Visible positions from which block-sparse attention has paid off; below, impl="auto" stays dense."""
+
+
+def tile_size(owner: str, block_size: int) -> None:
+    """Refuse a size that no kernel can tile."""
+    if block_size not in (8, 16, 32, 64, 128, 256, 512, 1024):
+        raise ValueError(f"{owner} block_size={block_size} must be a power of two from 8 to 1024")
+
+
+def implementation(owner: str, impl: str) -> None:
+    if impl not in ("auto", *IMPLEMENTATIONS):
+        raise ValueError(f"{owner} impl={impl!r} is unknown; accepted: auto, {', '.join(IMPLEMENTATIONS)}")
+
+
+def choose_implementation(q: Tensor, visible: int, size: int) -> str | None:
+    """The fastest implementation for these rows, None for dense attention."""
+    kind = q.device.type
+    if visible < LEAST.get(kind, 0) or size < 32:
+        return None
+    if kind == "cpu":
+        return "flex" if q.shape[2] >= 2 * size and not available("flex", kind) else "reference"
+    return "triton" if not available("triton", kind) and q.dtype != torch.float32 else "flex"
+
+
+@dataclass(frozen=True)
+class SparseD:
+    """Dense attention while the first `skip` of the tokens are decided, then per head only the `select` most attended tiles.
+
+    skip: share of the tokens decided before the pattern is made, in [0, 1); under a fixed schedule this is the paper's share of the steps, and
+        unlike it also defined when tokens are committed in parallel. More is safer and slower.
+    select: share of the prompt's tiles and of the generation's that each tile of rows keeps, in (0, 1]; or `mass:0.95`: as few tiles as hold that share
+        of the head's attention. More is closer to dense attention, and slower.
+    block_size: positions per tile, a power of two; the paper takes 128 for long contexts and 32 for short ones.
+    rebuild: "never" (the paper: one pattern for the run), "block" (one per block, made in its first forward, for prefix columns only; the active block and
+        what lies behind it stay dense, which is how the pattern meets caches and suffix dropout), or a number of steps.
+    share: "head", or "group": heads that share keys (GQA) share a pattern.
+    compat: "llada" or "dream" reproduces the official code of that family: joint choice, boundary rounded up, its schedule, its scale of scores.
+    impl: "auto" takes the fastest kernel and dense attention where that is faster (short canvases); or reference, flex, triton.
+
+    What was not there when the pattern was made (new rows, new columns) is attended densely.
+    """
+
+    skip: float = 0.2
+    select: float | str = 0.3
+    block_size: int = 128
+    rebuild: int | str = "never"
+    share: str = "head"
+    compat: str = "none"
+    impl: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.skip < 1:
+            raise ValueError(f"sparsed skip={self.skip} must lie in [0, 1)")
+        if not 0 < self.amount <= 1:
+            raise ValueError(f"sparsed select={self.select} must lie in (0, 1]")
+        tile_size("sparsed", self.block_size)
+        implementation("sparsed", self.impl)
+        if self.rebuild not in ("never", "block") and not (isinstance(self.rebuild, int) and self.rebuild >= 1):
+            raise ValueError(f"sparsed rebuild={self.rebuild!r} is not accepted; give never, block, or a number of steps of at least 1")
+        for name, accepted in (("share", SHARES), ("compat", COMPATIBLE)):
+            if getattr(self, name) not in accepted:
+                raise ValueError(f"sparsed {name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
+        if self.compat != "none" and (self.by_mass or self.amount == 1 or self.rebuild != "never" or self.share != "head"):
+            raise ValueError(f"sparsed compat={self.compat!r} is the official code, which has only skip, select below 1 and block_size")
+
+    @property
+    def by_mass(self) -> bool:
+        return isinstance(self.select, str)
+
+    @property
+    def amount(self) -> float:
+        """The number in `select`. Raises ValueError if there is none."""
+        text = str(self.select)
+        try:
+            return float(text.removeprefix("mass:") if self.by_mass else text)
+        except ValueError:
+            raise ValueError(f"sparsed select={self.select!r} is not accepted; give a number in (0, 1] or mass:NUMBER") from None
+
+    def begin(self, canvas: Canvas) -> Callable[[Moment], Attend]:
+        return SparseRun(self, canvas.start)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What one layer keeps, between numbered tiles: chosen is (b, heads, row_tiles, key_tiles); recall the attention mass that holds, fp32 scalar."""
+
+    rows: Tensor
+    keys: Tensor
+    chosen: Bool[Tensor, "b h rows keys"]
+    recall: Tensor
+
+    def between(self, rows: Tiled, keys: Tiled) -> Choice:
+        """The choice for a forward's tiles; rows and columns that the pattern does not know are dense."""
+        if torch.equal(rows.tiles, self.rows) and torch.equal(keys.tiles, self.keys):
+            return Choice.of(self.chosen)
+        device = self.chosen.device
+        parts, known = [], []
+        for ours, theirs in ((rows.tiles, self.rows), (keys.tiles, self.keys)):
+            place = torch.searchsorted(theirs, ours).clamp_max(len(theirs) - 1)
+            parts.append(place.to(device))
+            known.append((theirs[place] == ours).to(device))
+        chosen = self.chosen[:, :, parts[0]][..., parts[1]]
+        return Choice.of(chosen | ~(known[0][:, None] & known[1]))
+
+
+class SparseRun:
+    """One run's pattern: when it is made, and what it is."""
+
+    def __init__(self, settings: SparseD, start: int):
+        self.settings = settings
+        self.compat = settings.compat != "none"
+        self.grid = Grid(0 if self.compat else start, settings.block_size)
+        self.start = start
+        self.patterns: dict[int, Pattern] = {}
+        self.choices: dict[int, Choice] = {}
+        self.made = 0
+        self.scope: Scope | None = None
+        self.layout: tuple[Tiled, Tiled] | None = None
+
+    @property
+    def recall(self) -> float | None:
+        """The mean share of attention mass that the pattern keeps, as it was when the pattern was made; None before."""
+        return torch.stack([p.recall for p in self.patterns.values()]).mean().item() if self.patterns else None
+
+    def __call__(self, moment: Moment) -> Attend:
+        impl: str | None = None
+        observing = False
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, scope: Scope) -> Tensor:
+            nonlocal impl, observing
+            if layer == 0:
+                setting = self.settings.impl
+                impl = choose_implementation(q, len(scope.over), self.settings.block_size) if setting == "auto" else setting
+                observing = impl is not None and self.due(moment, scope)
+                if observing:
+                    self.patterns, self.choices, self.made = {}, {}, moment.step
+                if observing or self.patterns:
+                    self.enter(scope, q.device)
+            if observing:
+                self.patterns[layer] = self.observe(moment, q, k, scope)
+            elif impl is not None and layer in self.patterns:
+                rows, keys = self.tiled
+                if layer not in self.choices:
+                    self.choices[layer] = self.patterns[layer].between(rows, keys)
+                return block_sparse(q, k, v, rows, keys, self.choices[layer], self.settings.block_size, valid=scope.valid, impl=impl)
+            return dense(layer, q, k, v, scope)
+
+        return attend
+
+    def due(self, moment: Moment, scope: Scope) -> bool:
+        """Whether this forward, which is dense, makes a pattern. Only one that computes all it sees can."""
+        if len(scope.at) < len(scope.over):
+            return False
+        if self.settings.rebuild == "block":
+            return moment.within == 0
+        if self.patterns:
+            return isinstance(self.settings.rebuild, int) and moment.step - self.made >= self.settings.rebuild
+        if self.compat:
+            return moment.step >= int(moment.total * self.settings.skip) + 1
+        return moment.committed >= self.settings.skip
+
+    def enter(self, scope: Scope, device: torch.device) -> None:
+        """Tile a forward's rows and columns, unless they are the last one's."""
+        last, self.scope = self.scope, scope
+        if last is None or not (torch.equal(last.at, scope.at) and torch.equal(last.over, scope.over)):
+            self.layout = Tiled.of(scope.at, self.grid, device), Tiled.of(scope.over, self.grid, device)
+            self.choices = {}
+
+    @property
+    def tiled(self) -> tuple[Tiled, Tiled]:
+        assert self.layout is not None
+        return self.layout
+
+    def observe(self, moment: Moment, q: Tensor, k: Tensor, scope: Scope) -> Pattern:
+        """Choose one layer's tiles from this forward's queries and keys."""
+        rows, keys = self.tiled
+        settings, tiles = self.settings, len(keys.tiles)
+        boundary = min(-(-self.start // self.grid.size), tiles - 1) if self.compat else self.grid.prompt_tiles
+        first = int((keys.tiles < boundary).sum())
+        scale = q.shape[1] ** -0.5 if settings.compat == "llada" else None
+        mass = block_mass(q, k, rows, keys, self.grid.size, first, valid=scope.valid, scale=scale)
+        if settings.share == "group":
+            mass = Mass(*(self.mean_over_groups(m, k.shape[1]) for m in (mass.total, mass.within)))
+        chosen = self.choose(mass, keys, moment)
+        return Pattern(rows.tiles, keys.tiles, chosen, (mass.total * chosen).sum(-1).mean())
+
+    @staticmethod
+    def mean_over_groups(mass: Tensor, kv_heads: int) -> Tensor:
+        grouped = mass.unflatten(1, (kv_heads, -1))
+        return grouped.mean(2, keepdim=True).expand_as(grouped).flatten(1, 2)
+
+    def choose(self, mass: Mass, keys: Tiled, moment: Moment) -> Bool[Tensor, "b h rows keys"]:
+        settings = self.settings
+        if self.compat:
+            return budget.official(mass, settings.amount)
+        tail = None
+        if settings.rebuild == "block":
+            tail = int((keys.tiles < self.grid.tile(moment.block.start)).sum())
+            first = mass.total.shape[-1] - mass.within.shape[-1]
+            mass = Mass(mass.total[..., :tail], mass.within[..., : max(0, tail - first)])
+        chosen = budget.enough(mass.total, settings.amount) if settings.by_mass else budget.apart(mass, settings.amount)
+        return chosen if tail is None else torch.nn.functional.pad(chosen, (0, len(keys.tiles) - tail), value=True)

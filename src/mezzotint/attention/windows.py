@@ -1,0 +1,82 @@
+"""Fixed patterns to compare with: a sliding window, and StreamingLLM's window with the first tokens (arXiv 2309.17453)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from mezzotint.attention.sparsed import choose_implementation, implementation, tile_size
+from mezzotint.canvas import Canvas
+from mezzotint.kernels.block_sparse import block_sparse
+from mezzotint.kernels.tiles import Choice, Grid, Tiled
+from mezzotint.models.transformer import Attend, Scope, dense
+from mezzotint.types import Moment
+
+
+@dataclass(frozen=True)
+class SlidingWindow:
+    """Rows see the tiles that lie, in part, within window / 2 positions before or after their own tile.
+
+    window: positions beside the row's own tile; block_size: positions per tile, a power of two; impl: as for `SparseD`.
+    """
+
+    window: int = 1024
+    block_size: int = 128
+    impl: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.window < 0:
+            raise ValueError(f"window={self.window} must be 0 or more positions")
+        tile_size("window", self.block_size)
+        implementation("window", self.impl)
+
+    def begin(self, canvas: Canvas) -> Callable[[Moment], Attend]:
+        return windowed(self, 0)
+
+
+@dataclass(frozen=True)
+class StreamingLLM(SlidingWindow):
+    """A sliding window, and everywhere the first `first` tokens, the usual attention sinks of autoregressive models."""
+
+    first: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first < 1:
+            raise ValueError(f"first={self.first} must be at least 1 token")
+
+    def begin(self, canvas: Canvas) -> Callable[[Moment], Attend]:
+        return windowed(self, self.first)
+
+
+def windowed(settings: SlidingWindow, first: int) -> Callable[[Moment], Attend]:
+    """The same pattern in every layer and head; it depends only on where rows and columns stand."""
+    size = settings.block_size
+
+    def ask(moment: Moment) -> Attend:
+        kept: tuple[Tiled, Tiled, Choice] | None = None
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, scope: Scope) -> Tensor:
+            nonlocal kept
+            impl = choose_implementation(q, len(scope.over), size) if settings.impl == "auto" else settings.impl
+            if impl is None:
+                return dense(layer, q, k, v, scope)
+            if kept is None:
+                rows, keys = (Tiled.of(p, Grid(0, size), q.device) for p in (scope.at, scope.over))
+                kept = rows, keys, Choice.of(pattern(rows, keys, scope, q.shape[0]).expand(-1, q.shape[1], -1, -1))
+            return block_sparse(q, k, v, *kept, size, valid=scope.valid, impl=impl)
+
+        return attend
+
+    def pattern(rows: Tiled, keys: Tiled, scope: Scope, batch: int) -> Bool[Tensor, "b 1 rows keys"]:
+        apart = (rows.tiles[:, None] - keys.tiles).abs() * size - size
+        near = (apart < settings.window / 2).expand(batch, 1, -1, -1)
+        if not first:
+            return near.to(keys.index.device)
+        padding = torch.zeros(batch, dtype=torch.long) if scope.valid is None else (~scope.valid).sum(1).cpu()
+        begins, ends = padding[:, None] // size, (padding[:, None] + first - 1) // size
+        return (near | ((keys.tiles >= begins) & (keys.tiles <= ends))[:, None, None]).to(keys.index.device)
+
+    return ask

@@ -1,0 +1,1 @@
+"""Operations by meaning, with their implementations beside them."""

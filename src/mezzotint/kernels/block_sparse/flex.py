@@ -1,0 +1,70 @@
+"""Block-sparse attention by FlexAttention: the chosen tiles are its block lists, holes its only element-wise mask.
+
+Always compiled: called eagerly, FlexAttention ignores block lists and silently attends to everything. Numbers of tiles are rounded up to a few sizes,
+so that a growing canvas does not compile anew for every length.
+"""
+
+from functools import cache
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from mezzotint.kernels.tiles import Choice, Tiled
+
+
+def bucket(count: int) -> int:
+    """The next of 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, ...: at most a quarter more."""
+    step = max(1, 1 << (count - 1).bit_length() >> 3) if count > 1 else 1
+    return -(-count // step) * step
+
+
+@cache
+def compiled():
+    def attend(q, k, v, some_count, some_index, full_count, full_index, real, size):
+        def hole(b, h, row, column):
+            return real[b, column]
+
+        mask = BlockMask.from_kv_blocks(
+            some_count,
+            some_index,
+            full_count,
+            full_index,
+            BLOCK_SIZE=size,
+            mask_mod=hole,
+            seq_lengths=(q.shape[2], k.shape[2]),
+            compute_q_blocks=False,
+        )
+        return flex_attention(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+
+    torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, 256)
+    return torch.compile(attend, dynamic=False)
+
+
+def flex(
+    q: Float[Tensor, "b h rows d"],
+    k: Float[Tensor, "b kv cols d"],
+    v: Float[Tensor, "b kv cols d"],
+    rows: Tiled,
+    keys: Tiled,
+    choice: Choice,
+    size: int,
+    valid: Bool[Tensor, "b cols"] | None,
+) -> Float[Tensor, "b h rows d"]:
+    b, _, count, _ = q.shape
+    row_tiles, key_tiles = bucket(len(rows.tiles)), bucket(len(keys.tiles))
+    place = keys.index.clamp_min(0)
+    real = (keys.index >= 0).expand(b, -1) if valid is None else valid[:, place] & (keys.index >= 0)
+    some, full = choice.split(~real.view(b, -1, size).all(-1))
+    real = torch.nn.functional.pad(real, (0, key_tiles * size - real.shape[1]))
+    q, k, v = (
+        torch.nn.functional.pad(t.spread(x), (0, 0, 0, tiles * size - len(t.index)))
+        for x, t, tiles in ((q, rows, row_tiles), (k, keys, key_tiles), (v, keys, key_tiles))
+    )
+    lists = []
+    for part in (some, full):
+        lists.append(torch.nn.functional.pad(part.count, (0, row_tiles - len(rows.tiles))))
+        lists.append(torch.nn.functional.pad(part.index, (0, key_tiles - part.index.shape[-1], 0, row_tiles - len(rows.tiles))))
+    out = compiled()(q, k, v, *lists, real, size)
+    return rows.collect(out, count)

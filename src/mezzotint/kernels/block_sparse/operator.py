@@ -1,0 +1,72 @@
+"""What block-sparse attention means, and which implementation computes it."""
+
+import os
+import shutil
+import warnings
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mezzotint.kernels.block_sparse.reference import reference
+from mezzotint.kernels.tiles import Choice, Tiled
+
+IMPLEMENTATIONS = ("reference", "flex", "triton")
+
+
+@cache
+def available(impl: str, device_type: str) -> str:
+    """Why an implementation cannot run on a device; "" if it can."""
+    if impl == "flex":
+        if device_type == "cpu" and not any(shutil.which(c) for c in ("c++", "g++", "clang++")):
+            return "FlexAttention compiles C++ on a CPU, and no C++ compiler was found"
+        return ""
+    if impl == "triton":
+        if find_spec("triton") is None:
+            return "Triton is not installed"
+        return "" if device_type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1" else "Triton needs a CUDA device"
+    return ""
+
+
+def block_sparse(
+    q: Float[Tensor, "b h rows d"],
+    k: Float[Tensor, "b kv cols d"],
+    v: Float[Tensor, "b kv cols d"],
+    rows: Tiled,
+    keys: Tiled,
+    choice: Choice,
+    size: int,
+    *,
+    valid: Bool[Tensor, "b cols"] | None = None,
+    impl: str = "reference",
+) -> Float[Tensor, "b h rows d"]:
+    """softmax(q·kᵀ/√d) v, where a row sees the real keys of its tile's chosen key tiles.
+
+    rows, keys: where the rows of q and the columns of k and v stand; valid: (b, cols) False on padding. A row with no real key gets zeros.
+    Raises ValueError for an implementation that cannot run here.
+    """
+    reason = available(impl, q.device.type)
+    if reason:
+        raise ValueError(f"impl={impl!r} cannot run here: {reason}; accepted: reference")
+    if impl == "reference":
+        return reference(q, k, v, rows, keys, choice, size, valid)
+    if impl == "flex":
+        from mezzotint.kernels.block_sparse.flex import flex
+
+        try:
+            return flex(q, k, v, rows, keys, choice, size, valid)
+        except Exception as error:
+            if type(error).__module__.split(".")[0] != "torch":
+                raise
+            warn_once(f"FlexAttention failed to compile ({type(error).__name__}); the slower reference computes block-sparse attention")
+            return reference(q, k, v, rows, keys, choice, size, valid)
+    from mezzotint.kernels.block_sparse.fused import fused
+
+    return fused(q, k, v, rows, keys, choice, size, valid)
+
+
+@cache
+def warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=3)
