@@ -29,7 +29,11 @@ def confidence_for(commit) -> str:
     return getattr(commit, "needs", ("probability",))[0]
 
 
-COMBINATIONS = list(itertools.product(variants("commit"), variants("suffix"), variants("cache"), variants("attention")))
+COMBINATIONS = [
+    *itertools.product(variants("commit"), variants("suffix"), variants("cache"), [mz.Dense()]),
+    *itertools.product([mz.Threshold()], [mz.Full()], [mz.PrefixCache()], variants("attention")),
+]
+"""Sparse attention meets every suffix and cache in test_sparse_attention.py, on tiles small enough to matter."""
 
 
 @pytest.mark.parametrize("family", ["llada", "dream"])

@@ -26,11 +26,11 @@ def orthonormal(rows: int, columns: int) -> Tensor:
 
 
 @torch.no_grad()
-def initialise(model: Transformer, token_norm: float = 4.0, position: float = 0.8, match: float = 2.0, bring: float = 1.0, value: float = 0.7, last: float = 0.25) -> None:
+def initialise(model: Transformer, token_norm: float = 4.0, position: float = 0.8, match: float = 2.0, value: float = 0.7, last: float = 0.25) -> None:
     """Fill every weight.
 
-    token_std: of the tokens' part of an embedding; position, match, bring: how sharply heads look at an offset, at equal neighbours, and how
-    much of what they find there they add.
+    token_norm: length of the tokens' part of an embedding; position, match: how sharply heads look at an offset and at equal neighbours; value: how much
+    of what they find they add; last: the final norm's weight, which keeps the first logits mild.
     """
     config = model.config
     width, size = config.hidden_size, config.head_dim
@@ -77,5 +77,5 @@ def initialise(model: Transformer, token_norm: float = 4.0, position: float = 0.
                     k[slow, columns] = q[slow, columns]
                 found = basis.roll(-head * size, 0)[:size]
                 v[:, spaces[0]] = found * value
-                out[spaces[0]] = found.T * value * bring
+                out[spaces[0]] = found.T * value
     model.norm.weight.fill_(last)

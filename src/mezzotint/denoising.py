@@ -26,7 +26,8 @@ class Step:
     index: from 0; block: the active block; computed, visible: canvas positions of the forward (computed is empty if the
     logits were reused); accepted: (b, block) what this step decided, on the host; ids: (b, block) the block's ids after it,
     -1 where undecided (also behind a stop id), on the host; tokens: (b, n) the canvas itself on the device, which later steps change;
-    finished: (b,) "stop", "length" or None per row.
+    finished: (b,) "stop", "length" or None per row; recall: the mean share of attention that a sparse pattern keeps, measured when it was made,
+    None for attention without one.
     """
 
     index: int
@@ -37,6 +38,7 @@ class Step:
     ids: Int[Tensor, "b w"]
     tokens: Int[Tensor, "b n"]
     finished: tuple[str | None, ...]
+    recall: float | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
             if block.end >= limit:
                 done = ~canvas.open.any(1)
                 finished = [reason or ("length" if full else None) for reason, full in zip(finished, done.tolist(), strict=True)]
-            yield Step(step, block, computed, visible, accepted, ids, canvas.tokens, tuple(finished))
+            yield Step(step, block, computed, visible, accepted, ids, canvas.tokens, tuple(finished), getattr(attention, "recall", None))
             if accepted.any() or not recipe.reuse:
                 logits = None
             step += 1

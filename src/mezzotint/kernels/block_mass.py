@@ -35,15 +35,15 @@ def block_mass(
     scale: float | None = None,
 ) -> Mass:
     """q, k: after RoPE; first: the place of the first generation tile among `keys`; valid: False on padding; scale: of the scores, default 1/√d."""
-    b, heads, count, dim = q.shape
-    scale = dim**-0.5 if scale is None else scale
+    b, heads, _, dim = q.shape
+    factor = dim**-0.5 if scale is None else scale
     groups = heads // k.shape[1]
     spread = keys.spread(k)
     real = keys.index >= 0 if valid is None else (valid[:, keys.index.clamp_min(0)] & (keys.index >= 0))[:, None, None, None]
     hidden = None if bool(real.all()) else ~real
     tiles = len(keys.tiles)
     transposed = spread.transpose(-1, -2)
-    padded = rows.spread(q * scale)
+    padded = rows.spread(q * factor)
     there = (rows.index >= 0).view(-1, size)
     total = q.new_zeros(b, heads, len(rows.tiles), tiles, dtype=torch.float32)
     within = q.new_zeros(b, heads, len(rows.tiles), tiles - first, dtype=torch.float32)

@@ -5,6 +5,7 @@ so that a growing canvas does not compile anew for every length.
 """
 
 from functools import cache
+from typing import no_type_check
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,7 +23,9 @@ def bucket(count: int) -> int:
 
 @cache
 def compiled():
+    @no_type_check  # the compiler cannot trace through run-time shape checks
     def attend(q, k, v, some_count, some_index, full_count, full_index, real, size):
+        @no_type_check
         def hole(b, h, row, column):
             return real[b, column]
 
@@ -62,9 +65,8 @@ def flex(
         torch.nn.functional.pad(t.spread(x), (0, 0, 0, tiles * size - len(t.index)))
         for x, t, tiles in ((q, rows, row_tiles), (k, keys, key_tiles), (v, keys, key_tiles))
     )
-    lists = []
-    for part in (some, full):
-        lists.append(torch.nn.functional.pad(part.count, (0, row_tiles - len(rows.tiles))))
-        lists.append(torch.nn.functional.pad(part.index, (0, key_tiles - part.index.shape[-1], 0, row_tiles - len(rows.tiles))))
-    out = compiled()(q, k, v, *lists, real, size)
+    more = row_tiles - len(rows.tiles)
+    counts = [torch.nn.functional.pad(part.count, (0, more)) for part in (some, full)]
+    lists = [torch.nn.functional.pad(part.index, (0, key_tiles - part.index.shape[-1], 0, more)) for part in (some, full)]
+    out = compiled()(q, k, v, counts[0], lists[0], counts[1], lists[1], real, size)
     return rows.collect(out, count)

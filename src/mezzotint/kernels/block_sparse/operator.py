@@ -6,7 +6,6 @@ import warnings
 from functools import cache
 from importlib.util import find_spec
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 

@@ -19,7 +19,7 @@ def reference(
     valid: Bool[Tensor, "b cols"] | None,
 ) -> Float[Tensor, "b h rows d"]:
     """Also the fast way for few rows: what is not chosen is not even read."""
-    b, heads, count, dim = q.shape
+    b, heads, count, _ = q.shape
     groups = heads // k.shape[1]
     place = keys.index.clamp_min(0)
     real = keys.index >= 0 if valid is None else valid[:, place] & (keys.index >= 0)

@@ -1,0 +1,217 @@
+"""Sparse attention: every kernel against dense attention under a mask, and what the strategies promise."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import mezzotint as mz
+from mezzotint.attention import budget
+from mezzotint.attention.sparsed import SparseRun
+from mezzotint.kernels.block_mass import block_mass
+from mezzotint.kernels.block_sparse import available, block_sparse
+from mezzotint.kernels.tiles import Choice, Grid, Tiled
+from mezzotint.models.transformer import Scope
+from mezzotint.types import Moment
+
+CPU = torch.device("cpu")
+PROMPT = torch.arange(40, 93)[None]
+
+
+def pieces(at, over, start, size, seed=0, heads=4, kv=2, dim=16):
+    """Random inputs, their tiles, a random choice, and the token-level mask it means."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = Grid(start, size)
+    rows, keys = Tiled.of(at, grid, CPU), Tiled.of(over, grid, CPU)
+    q, k, v = (torch.randn(2, h, len(n), dim, generator=generator) for h, n in ((heads, at), (kv, over), (kv, over)))
+    chosen = torch.rand(2, heads, len(rows.tiles), len(keys.tiles), generator=generator) < 0.4
+    chosen[..., -1] = True
+    nth_row = torch.searchsorted(rows.tiles, grid.slots(at) // size)
+    nth_key = torch.searchsorted(keys.tiles, grid.slots(over) // size)
+    return q, k, v, rows, keys, chosen, chosen[:, :, nth_row][..., nth_key]
+
+
+LAYOUTS = {
+    "whole": (torch.arange(150), torch.arange(150), 70),
+    "no prompt": (torch.arange(64), torch.arange(64), 0),
+    "some rows, dropped suffix": (torch.arange(40, 100), torch.cat((torch.arange(100), torch.tensor([103, 111, 140, 149]))), 70),
+}
+IMPLEMENTATIONS = [
+    pytest.param(impl, marks=pytest.mark.skipif(bool(available(impl, "cpu")), reason=available(impl, "cpu") or "it is there"))
+    for impl in ("reference", "flex", "triton")
+]
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_kernel_equals_masked_dense_attention(layout, padded, impl):
+    at, over, start = LAYOUTS[layout]
+    q, k, v, rows, keys, chosen, mask = pieces(at, over, start, 16)
+    valid = None
+    if padded:
+        valid = torch.ones(2, len(over), dtype=torch.bool)
+        valid[1, :20] = False
+        mask = mask & valid[:, None, None]
+    wanted = torch.nn.functional.scaled_dot_product_attention(*(x.double() for x in (q, k, v)), attn_mask=mask, enable_gqa=True).nan_to_num()
+    found = block_sparse(q, k, v, rows, keys, Choice.of(chosen), 16, valid=valid, impl=impl)
+    assert_close(found.double(), wanted, atol=2e-6, rtol=1e-5)
+
+
+def test_the_choice_matters_to_flex():
+    """Called eagerly FlexAttention ignores block lists; two choices must give two results."""
+    if available("flex", "cpu"):
+        pytest.skip(available("flex", "cpu"))
+    q, k, v, rows, keys, chosen, _ = pieces(*LAYOUTS["whole"], 16)
+    some = block_sparse(q, k, v, rows, keys, Choice.of(chosen), 16, impl="flex")
+    everything = block_sparse(q, k, v, rows, keys, Choice.of(torch.ones_like(chosen)), 16, impl="flex")
+    assert (some - everything).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_block_mass_is_the_pooled_softmax(layout):
+    at, over, start = LAYOUTS[layout]
+    q, k, _, rows, keys, _, _ = pieces(at, over, start, 16)
+    grid = Grid(start, 16)
+    probability = (q.double() @ k.double().repeat_interleave(2, 1).transpose(-1, -2) / 4).softmax(-1)
+    nth_row, nth_key = (torch.searchsorted(t.tiles, grid.slots(p) // 16) for t, p in ((rows, at), (keys, over)))
+    columns = torch.zeros(2, 4, len(at), len(keys.tiles), dtype=torch.double).index_add_(3, nth_key, probability)
+    wanted = torch.stack([columns[:, :, nth_row == i].mean(2) for i in range(len(rows.tiles))], 2)
+    mass = block_mass(q, k, rows, keys, 16, 1)
+    assert_close(mass.total.double(), wanted, atol=1e-6, rtol=1e-5)
+    assert_close(mass.within.sum(-1), torch.ones(mass.within.shape[:-1]))
+
+
+def test_budgets():
+    from mezzotint.kernels.block_mass import Mass
+
+    total = torch.tensor([0.1, 0.3, 0.05, 0.05, 0.4, 0.1])[None, None, None]
+    mass = Mass(total, total[..., 4:] / 0.5)
+    assert budget.apart(mass, 0.5)[0, 0, 0].tolist() == [True, True, False, False, True, False]
+    assert budget.apart(mass, 1.0).all()
+    assert budget.enough(total, 0.7)[0, 0, 0].tolist() == [False, True, False, False, True, False]
+    assert budget.enough(total, 0.71).sum() == 3
+    assert budget.enough(total, 1.0).all()
+
+
+def recipe_for(attention, **rest) -> mz.Recipe:
+    return mz.Recipe(**{"gen_length": 32, "block_length": 8, "early_stop": "off", "attention": attention, **rest})
+
+
+SPARSE = [
+    mz.SparseD(block_size=16, impl="reference"),
+    mz.SparseD(block_size=16, impl="reference", rebuild="block"),
+    mz.SparseD(block_size=16, impl="reference", rebuild=5, select="mass:0.8", share="group"),
+    mz.SlidingWindow(32, 16, impl="reference"),
+    mz.StreamingLLM(32, 16, impl="reference", first=8),
+]
+OTHERS = list(
+    itertools.product(
+        [mz.Full(), mz.NoSuffix(), mz.DPad(window=16)],
+        [mz.NoCache(), mz.PrefixCache(), mz.DualCache(), mz.DelayedCache()],
+    )
+)
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+@pytest.mark.parametrize(("suffix", "cache"), OTHERS, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("attention", SPARSE, ids=lambda a: f"{type(a).__name__}-{getattr(a, 'rebuild', '')}")
+def test_sparse_attention_composes(tiny, family, suffix, cache, attention):
+    model = tiny[family]
+    recipe = recipe_for(attention, suffix=suffix, cache=cache, commit=mz.Threshold(0.5))
+    canvas = mz.Canvas.blank(list(PROMPT), 32, model.config.mask_id, model.device)
+    steps = list(mz.denoise(model, canvas, recipe))
+    assert canvas.decided.all()
+    assert torch.equal(canvas.tokens[:, :53], PROMPT)
+    assert torch.equal(canvas.tokens, mz.denoise_all(model, PROMPT, recipe).tokens)
+    assert steps
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+@pytest.mark.parametrize("rebuild", ["never", "block", 3])
+def test_everything_selected_is_dense(tiny, family, rebuild):
+    """select=1 keeps every tile, on a canvas that is no multiple of the tile, whatever is cached or dropped."""
+    for rest in ({}, {"cache": mz.DualCache()}, {"suffix": mz.DPad(window=16), "cache": mz.PrefixCache()}, {"cfg_scale": 1.0} if family == "llada" else {}):
+        plain = mz.denoise_all(tiny[family], PROMPT, recipe_for(mz.Dense(), **rest))
+        sparse = mz.denoise_all(tiny[family], PROMPT, recipe_for(mz.SparseD(select=1.0, block_size=16, impl="reference", rebuild=rebuild), **rest))
+        assert torch.equal(plain.tokens, sparse.tokens)
+        assert plain.forwards == sparse.forwards
+
+
+def test_a_small_budget_changes_the_attention(tiny):
+    few = mz.SparseD(skip=0.0, select=0.1, block_size=8, impl="reference")
+    assert recall_of(tiny["llada"], few) < recall_of(tiny["llada"], dataclasses.replace(few, select=0.6)) < 1
+    assert recall_of(tiny["llada"], dataclasses.replace(few, select="mass:0.9")) >= 0.9
+
+
+def recall_of(model, attention) -> float:
+    return list(mz.denoise(model, PROMPT, recipe_for(attention)))[-1].recall
+
+
+@pytest.mark.parametrize("attention", SPARSE, ids=lambda a: f"{type(a).__name__}-{getattr(a, 'rebuild', '')}")
+def test_rows_of_different_lengths_equal_one_by_one(tiny, attention):
+    """Under a schedule. Tiles are cut on the canvas, so the shorter prompt's tiles differ: only with everything selected is the result the same."""
+    attention = dataclasses.replace(attention, **({"select": 1.0} if isinstance(attention, mz.SparseD) else {"window": 256}))
+    prompts = [PROMPT[0], PROMPT[0, 20:]]
+    together = mz.denoise_all(tiny["llada"], prompts, recipe_for(attention))
+    for row, prompt in enumerate(prompts):
+        assert torch.equal(together.tokens[row, -32:], mz.denoise_all(tiny["llada"], prompt[None], recipe_for(attention)).tokens[0, -32:])
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_a_run_is_the_same_with_every_kernel(tiny, impl):
+    attention = mz.SparseD(block_size=16, skip=0.1)
+    wanted = mz.denoise_all(tiny["llada"], PROMPT, recipe_for(dataclasses.replace(attention, impl="reference"), gen_length=16))
+    assert torch.equal(mz.denoise_all(tiny["llada"], PROMPT, recipe_for(dataclasses.replace(attention, impl=impl), gen_length=16)).tokens, wanted.tokens)
+
+
+def test_the_dense_phase_ends_when_skip_is_committed():
+    run = SparseRun(mz.SparseD(skip=0.25, block_size=8), 0)
+    everything = torch.arange(8)
+    block = mz.Block(0, 0, 8)
+    assert not run.due(Moment(3, block, 3, 0, 16, 0.2), Scope(everything, everything))
+    assert run.due(Moment(4, block, 4, 0, 16, 0.25), Scope(everything, everything))
+    assert not run.due(Moment(4, block, 4, 0, 16, 0.25), Scope(everything[4:], everything))
+
+
+def test_short_canvases_stay_dense(tiny):
+    """impl="auto" is never slower than dense where sparse attention cannot pay."""
+    plain = mz.denoise_all(tiny["llada"], PROMPT, recipe_for(mz.Dense()))
+    auto = list(mz.denoise(tiny["llada"], PROMPT, recipe_for(mz.SparseD())))
+    assert torch.equal(plain.tokens, auto[-1].tokens)
+    assert auto[-1].recall is None
+
+
+def test_infilling_and_prompts_shorter_than_a_tile(tiny):
+    model = tiny["llada"]
+    canvas = mz.Canvas.gaps([list(range(40, 45)), 6, list(range(50, 90)), 5, [7]], model.config.mask_id, model.device)
+    mz.denoise_all(model, canvas, mz.Recipe(gen_length=53, block_length=None, attention=SPARSE[0], early_stop="off"))
+    assert canvas.decided.all()
+    assert canvas.tokens[0, 11:51].tolist() == list(range(50, 90))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"select": 0.0}, "select=0.0"),
+        ({"select": 1.2}, "select=1.2"),
+        ({"select": "mass:2"}, "select=mass:2"),
+        ({"select": "most"}, "select='most'"),
+        ({"skip": 1.0}, "skip=1.0"),
+        ({"skip": -0.1}, "skip=-0.1"),
+        ({"block_size": 48}, "block_size=48"),
+        ({"block_size": 4096}, "block_size=4096"),
+        ({"rebuild": 0}, "rebuild=0"),
+        ({"rebuild": "often"}, "rebuild='often'"),
+        ({"share": "layer"}, "share='layer'"),
+        ({"impl": "cuda"}, "impl='cuda'"),
+        ({"compat": "gpt"}, "compat='gpt'"),
+        ({"compat": "llada", "select": 1.0}, "compat='llada'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(options, named):
+    with pytest.raises(ValueError, match="sparsed") as error:
+        mz.SparseD(**options)
+    assert named in str(error.value)
