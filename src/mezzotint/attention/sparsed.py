@@ -17,7 +17,7 @@ from mezzotint.types import Moment
 
 COMPATIBLE = ("none", "llada", "dream")
 SHARES = ("head", "group")
-LEAST = {"cpu": 1024, "cuda": 8192}
+LEAST = {"cpu": 2048, "cuda": 8192}
 """Visible positions from which block-sparse attention has paid off; below, impl="auto" stays dense."""
 
 
@@ -38,7 +38,7 @@ def choose_implementation(q: Tensor, visible: int, size: int) -> str | None:
     if visible < LEAST.get(kind, 0) or size < 32:
         return None
     if kind == "cpu":
-        return "flex" if q.shape[2] >= 2 * size and not available("flex", kind) else "reference"
+        return "reference"
     return "triton" if not available("triton", kind) and q.dtype != torch.float32 else "flex"
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from mezzotint.kernels.tiles import Tiled
 
+CHUNK = 2**21
+"""Scores held at once: small enough for a CPU's cache, enough to fill a GPU only with several heads."""
+
 
 @dataclass(frozen=True)
 class Mass:
@@ -38,22 +41,26 @@ def block_mass(
     b, heads, _, dim = q.shape
     factor = dim**-0.5 if scale is None else scale
     groups = heads // k.shape[1]
-    spread = keys.spread(k)
-    real = keys.index >= 0 if valid is None else (valid[:, keys.index.clamp_min(0)] & (keys.index >= 0))[:, None, None, None]
-    hidden = None if bool(real.all()) else ~real
-    tiles = len(keys.tiles)
-    transposed = spread.transpose(-1, -2)
-    padded = rows.spread(q * factor)
+    real = keys.index >= 0 if valid is None else valid[:, keys.index.clamp_min(0)] & (keys.index >= 0)
+    hidden = [(~row).nonzero()[:, 0] for row in real.expand(b, -1)]
+    tiles, columns = len(keys.tiles), len(keys.index)
+    padded, transposed = rows.spread(q * factor), keys.spread(k).transpose(-1, -2)
     there = (rows.index >= 0).view(-1, size)
     total = q.new_zeros(b, heads, len(rows.tiles), tiles, dtype=torch.float32)
     within = q.new_zeros(b, heads, len(rows.tiles), tiles - first, dtype=torch.float32)
-    for tile in range(len(rows.tiles)):
-        some = padded[:, :, tile * size : (tile + 1) * size][:, :, there[tile]]
-        scores = (some.unflatten(1, (-1, groups)) @ transposed[:, :, None]).float()
-        if hidden is not None:
-            scores = scores.masked_fill_(hidden, -torch.inf)
-        per_tile = scores.softmax(-1).unflatten(-1, (tiles, size)).sum(-1).flatten(1, 2)
-        total[:, :, tile] = per_tile.mean(2)
-        generation = per_tile[..., first:]
-        within[:, :, tile] = (generation / generation.sum(-1, keepdim=True).clamp_min(1e-30)).mean(2)
+    together = max(1, CHUNK // (size * columns))
+    scores, probability = q.new_empty(2, together, size, columns, dtype=torch.float32)
+    for row in range(b):
+        for head in range(0, heads, together):
+            some = torch.arange(head, min(head + together, heads), device=q.device)
+            facing = transposed[row, some // groups].float()
+            for tile in range(len(rows.tiles)):
+                mine = padded[row, some, tile * size : (tile + 1) * size][:, there[tile]].float()
+                found = torch.bmm(mine, facing, out=scores[: len(some), : mine.shape[1]])
+                found.index_fill_(-1, hidden[row], -torch.inf)
+                shares = torch.softmax(found, -1, out=probability[: len(some), : mine.shape[1]])
+                per_tile = shares.unflatten(-1, (tiles, size)).sum(-1)
+                generation = per_tile[..., first:]
+                total[row, some, tile] = per_tile.mean(1)
+                within[row, some, tile] = (generation / generation.sum(-1, keepdim=True).clamp_min(1e-30)).mean(1)
     return Mass(total, within)
