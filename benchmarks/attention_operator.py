@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 import time
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -54,10 +55,10 @@ def main() -> None:
         for select in args.selects:
             order = torch.rand(1, args.heads, tiles, tiles, generator=generator).argsort(-1)
             choice = Choice.of((order < math.ceil(select * tiles)).to(device))
-            calls = {impl: lambda impl=impl, choice=choice: block_sparse(q, k, v, tiled, tiled, choice, args.block_size, impl=impl) for impl in impls}
-            calls["dense"] = lambda: F.scaled_dot_product_attention(q, k, v)
+            sparse = partial(block_sparse, q, k, v, tiled, tiled, choice, args.block_size)
+            calls = {impl: partial(sparse, impl=impl) for impl in impls} | {"dense": partial(F.scaled_dot_product_attention, q, k, v)}
             results = {name: call() for name, call in calls.items()}
-            oracle = block_sparse(q, k, v, tiled, tiled, choice, args.block_size, impl="reference")
+            oracle = sparse(impl="reference")
             times: dict[str, list[float]] = {name: [] for name in calls}
             for _ in range(repeats):
                 for name, call in calls.items():

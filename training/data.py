@@ -16,7 +16,7 @@ from mezzotint.evaluation.tasks.words import KEYS
 
 BUCKETS = (48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 LONG_CANVASES = (128, 256, 512, 1024)
-MIX = {"repeat": 0.04, "recall": 0.10, "retrieval": 0.14, "lists": 0.14, "drill": 0.14, "math": 0.24, "tools": 0.09, "code": 0.08, "prose": 0.03}
+MIX = {"repeat": 0.02, "recall": 0.05, "retrieval": 0.12, "lists": 0.15, "drill": 0.24, "math": 0.22, "tools": 0.09, "code": 0.09, "prose": 0.02}
 
 WHOLE = ("code", "prose", "repeat")
 """Tasks that are documents rather than answers: what follows them is padding that noise leaves alone."""

@@ -115,9 +115,13 @@ def make(rng: random.Random, hard: bool) -> Example:
 def drill(rng: random.Random) -> Example:
     """Bare sums, for training only: the dense way to learn the arithmetic that the problems need."""
     steps: list[tuple[int, str, int]] = []
+    small = rng.random() < 0.4
     for _ in range(rng.randint(4, 8)):
-        op = rng.choice("++--*/")
-        if op == "*":
+        op = rng.choice("+-*" if small else "++--*/")
+        if small:
+            a, b = rng.randint(1, 9), rng.randint(1, 9)
+            a = a + b if op == "-" else a
+        elif op == "*":
             a, b = rng.randint(2, 9), rng.randint(2, 9)
             a = rng.randint(2, 60) if b <= 5 and rng.random() < 0.5 else a
         elif op == "/":

@@ -36,14 +36,17 @@ def reference(
     for tile in range(len(rows.tiles)):
         chosen = choice.index[:, :, tile, : most[tile]].long()
         where = (chosen + stream[..., None] * tiles).flatten()
-        some_k, some_v = (
-            torch.index_select(x, 0, where, out=room[: len(where)]).view(b, heads, -1, dim) for x, room in zip((k, v), gathered, strict=True)
-        )
+        some_k, some_v = (torch.index_select(x, 0, where, out=room[: len(where)]).view(b, heads, -1, dim) for x, room in zip((k, v), gathered, strict=True))
         mask = None
         if not whole or least[tile] < most[tile]:
             listed = torch.arange(most[tile], device=q.device) < choice.count[:, :, tile, None]
             seen = real[torch.arange(b, device=q.device)[:, None, None], chosen] & listed[..., None]
-            mask = None if bool(seen.all()) else seen.flatten(2)[:, :, None]
+            seen = seen.flatten(2)
+            ends = int(seen[0, 0].sum())
+            if bool((seen == (torch.arange(seen.shape[2], device=q.device) < ends)).all()):
+                some_k, some_v = some_k[:, :, :ends], some_v[:, :, :ends]
+            else:
+                mask = seen[:, :, None]
         span = slice(tile * size, tile * size + size)
         part = F.scaled_dot_product_attention(padded[:, :, span] if full[tile] else padded[:, :, span][:, :, there[tile]], some_k, some_v, attn_mask=mask)
         part = part if mask is None else part.nan_to_num()
