@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo test test-extras test-all lint clean
 
 setup: $(STAMP)
 
@@ -17,7 +17,11 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
-test-all: setup
+test-extras: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,triton]'
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/test_sparse_attention.py -k triton
+
+test-all: test-extras
 	$(BIN)/python -m pytest
 
 lint: setup

@@ -303,19 +303,19 @@ def blocks_of_one_forward(model, data, recipe) -> int:
 
 
 def run_dream(group, case, data):
-    """Dream without a cache: the whole canvas (Fast-dLLM) or blocks (DPad's repository), schedule or threshold."""
+    """Dream: the whole canvas (Fast-dLLM) or blocks (DPad's repository), schedule or threshold, no, prefix or dual cache."""
     known = Params(case["params"])
     name, model = case["case"], model_of("dpad", group["checkpoint"])
-    if known.pop("use_cache", False):
-        pytest.fail(f"{name}: Dream's official cached decoding (the block's first token at once) is not reproduced")
-    for fixed in ("return_dict_in_generate", "output_history", "dual_cache"):
+    for fixed in ("return_dict_in_generate", "output_history"):
         known.pop(fixed, None)
+    dual = known.pop("dual_cache", False)
+    cache = (mz.DualCache if dual else mz.PrefixCache)(first_alone=True) if known.pop("use_cache", False) else mz.NoCache()
     assert (known.pop("temperature"), known.pop("top_p"), known.pop("top_k"), known.pop("alg_temp")) == (0.0, None, None, 0.0)
     eos = known.pop("eos", model.config.stop_ids[0])
     stop = "block" if known.pop("early_termination", False) else "off"
     length, steps, alg = known.pop("max_new_tokens"), known.pop("steps"), known.pop("alg")
     block = known.pop("block_length", None)
-    shared = {"gen_length": length, "block_length": block, "steps": steps, "sampling": "categorical", "early_stop": stop, "reuse": False}
+    shared = {"gen_length": length, "block_length": block, "steps": steps, "sampling": "categorical", "early_stop": stop, "reuse": False, "cache": cache}
     suffix = mz.Full()
     if known.pop("dropout", None):
         for parameter in ("window", "sigma", "scale", "preserved_tokens"):
@@ -338,6 +338,33 @@ def run_delayed(group, case, data):
     refresh = known.pop("cache_reloading_step", 1)
     cache = mz.DelayedCache(refresh) if known.pop("enable_cache") else mz.NoCache()
     recipe = mz.Recipe(gen_length=known.pop("gen_length"), block_length=known.pop("block_length"), steps=known.pop("steps"), cache=cache, early_stop="off")
+    known.done(case["case"])
+    tokens, lengths, _ = records(model_of("dpad", group["checkpoint"]), data["prompt_ids"].long().reshape(1, -1), recipe)
+    assert torch.equal(tokens[0], data["tokens"].long().reshape(-1))
+    assert lengths == data["forward_lengths"].tolist()
+
+
+def run_delayed_dream(group, case, data):
+    """dKV-Cache on Dream: the prompt, what is decided, or both, on a canvas without blocks."""
+    known = Params(case["params"])
+    assert (known.pop("temperature"), known.pop("top_p"), known.pop("top_k"), known.pop("alg_temp")) == (0.0, None, None, 0.0)
+    for fixed in ("return_dict_in_generate", "output_history"):
+        known.pop(fixed, None)
+    kind, shift, refresh = known.pop("cache_type", "none"), known.pop("shift_type", "none"), known.pop("cache_steps", 1)
+    delayed = mz.DelayedCache(refresh, prompt=kind == "pd", compat=shift)
+    caches = {"none": mz.NoCache(), "prefill": mz.PromptCache(), "decoded": delayed, "pd": delayed}
+    assert known.pop("use_cache", False) == (kind != "none")
+    recipe = mz.Recipe(
+        gen_length=known.pop("max_new_tokens"),
+        block_length=None,
+        steps=known.pop("steps"),
+        commit=Timed(),
+        sampling="categorical",
+        confidence=CONFIDENCE[known.pop("alg")],
+        cache=caches[kind],
+        early_stop="off",
+        reuse=False,
+    )
     known.done(case["case"])
     tokens, lengths, _ = records(model_of("dpad", group["checkpoint"]), data["prompt_ids"].long().reshape(1, -1), recipe)
     assert torch.equal(tokens[0], data["tokens"].long().reshape(-1))
@@ -397,6 +424,8 @@ DPAD = {
     "fastdllm_dream_fullseq": run_dream,
     "dpad_dream": run_dream,
     "dkv_decode_llada": run_delayed,
+    "dkv_dream": run_delayed_dream,
+    "dkv_dream_pd": run_delayed_dream,
     "forward_llada": run_positions,
     "forward_dream": run_positions,
     "sampler_draws": run_sampler_draws,

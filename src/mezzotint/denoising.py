@@ -142,6 +142,7 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
     network = model if recipe.cfg_scale == 0 else Guided(model, recipe.cfg_scale, canvas.decided.clone())
     memory = network.memory(canvas.batch, canvas.length) if recipe.cache.stores else None
     attention, cache = recipe.attention.begin(canvas), recipe.cache.begin(canvas)
+    alone = getattr(recipe.cache, "first_alone", False)
     suffix = recipe.suffix.begin(canvas, torch.Generator().manual_seed(generators[0].initial_seed()))
     stop_ids = torch.tensor(model.config.stop_ids)
     stops = recipe.early_stop != "off" and bool(canvas.open[:, canvas.start :].all())
@@ -176,7 +177,8 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
                     predict=predict,
                 )
             prediction = recipe.sampler(logits, open[:, predict - block.start], generators)
-            canvas.write(predict, accept(prediction), prediction.tokens)
+            chosen = (prediction.open & (predict == block.start)).to(canvas.tokens.device) if alone and within == 0 else accept(prediction)
+            canvas.write(predict, chosen, prediction.tokens)
             ids = canvas.mirror(block)
             accepted = open & (ids >= 0)
             if stops:

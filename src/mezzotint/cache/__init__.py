@@ -1,9 +1,9 @@
 """Which visible positions are computed, and which are read from memory."""
 
-from mezzotint.cache.delayed import DelayedCache
+from mezzotint.cache.delayed import DelayedCache, PromptCache
 from mezzotint.cache.fast_dllm import DualCache, PrefixCache
 from mezzotint.cache.none import NoCache
 
-CACHES: dict[str, type] = {"none": NoCache, "prefix": PrefixCache, "dual": DualCache, "delayed": DelayedCache}
+CACHES: dict[str, type] = {"none": NoCache, "prefix": PrefixCache, "dual": DualCache, "delayed": DelayedCache, "prompt": PromptCache}
 
-__all__ = ["CACHES", "DelayedCache", "DualCache", "NoCache", "PrefixCache"]
+__all__ = ["CACHES", "DelayedCache", "DualCache", "NoCache", "PrefixCache", "PromptCache"]
