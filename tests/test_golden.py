@@ -371,6 +371,27 @@ def run_delayed_dream(group, case, data):
     assert lengths == data["forward_lengths"].tolist()
 
 
+def run_features(group, case, data):
+    """dLLM-Cache on LLaDA (one block or several) and Dream (no blocks)."""
+    known = Params(case["params"])
+    for fixed in ("return_dict_in_generate", "output_history"):
+        known.pop(fixed, None)
+    for off in ("temperature", "alg_temp", "top_p", "top_k"):
+        assert not known.pop(off, None)
+    settings = case.get("cache")
+    cache = mz.FeatureCache(settings["prompt_interval_steps"], settings["gen_interval_steps"], settings["transfer_ratio"]) if settings else mz.NoCache()
+    shared = {"steps": known.pop("steps"), "cache": cache, "early_stop": "off", "reuse": False}
+    if "alg" in known:
+        sampling = {"commit": Timed(), "sampling": "categorical", "confidence": CONFIDENCE[known.pop("alg")]}
+        recipe = mz.Recipe(gen_length=known.pop("max_new_tokens"), block_length=None, **sampling, **shared)
+    else:
+        recipe = mz.Recipe(gen_length=known.pop("gen_length"), block_length=known.pop("block_length"), **shared)
+    known.done(case["case"])
+    tokens, lengths, _ = records(model_of("dpad", group["checkpoint"]), data["prompt_ids"].long().reshape(1, -1), recipe)
+    assert torch.equal(tokens[0], data["tokens"].long().reshape(-1))
+    assert len(lengths) == case["forwards"]
+
+
 def run_positions(group, case, data):
     """Single forwards on non-contiguous positions: all computed, prefix from memory, block only."""
     model = model_of("dpad", case["checkpoint"])
@@ -426,6 +447,8 @@ DPAD = {
     "dkv_decode_llada": run_delayed,
     "dkv_dream": run_delayed_dream,
     "dkv_dream_pd": run_delayed_dream,
+    "dllmcache_llada": run_features,
+    "dllmcache_dream": run_features,
     "forward_llada": run_positions,
     "forward_dream": run_positions,
     "sampler_draws": run_sampler_draws,

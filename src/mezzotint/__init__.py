@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mezzotint.attention import Dense, SlidingWindow, SparseD, StreamingLLM
-    from mezzotint.cache import DelayedCache, DualCache, NoCache, PrefixCache, PromptCache
+    from mezzotint.cache import DelayedCache, DualCache, FeatureCache, NoCache, PrefixCache, PromptCache
     from mezzotint.canvas import Block, Canvas
     from mezzotint.commit import EntropyBound, Factor, Origin, Quota, Threshold, Timed
     from mezzotint.denoising import Generation, Step, denoise, denoise_all
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "mezzotint.attention": ("Dense", "SlidingWindow", "SparseD", "StreamingLLM"),
-    "mezzotint.cache": ("DelayedCache", "DualCache", "NoCache", "PrefixCache", "PromptCache"),
+    "mezzotint.cache": ("DelayedCache", "DualCache", "FeatureCache", "NoCache", "PrefixCache", "PromptCache"),
     "mezzotint.canvas": ("Block", "Canvas"),
     "mezzotint.commit": ("EntropyBound", "Factor", "Origin", "Quota", "Threshold", "Timed"),
     "mezzotint.denoising": ("Generation", "Step", "denoise", "denoise_all"),

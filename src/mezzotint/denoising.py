@@ -175,6 +175,7 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
                     memory=memory,
                     padding=canvas.padding,
                     predict=predict,
+                    through=getattr(cache, "through", None),
                 )
             prediction = recipe.sampler(logits, open[:, predict - block.start], generators)
             chosen = (prediction.open & (predict == block.start)).to(canvas.tokens.device) if alone and within == 0 else accept(prediction)

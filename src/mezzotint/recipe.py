@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mezzotint.attention import Dense
-from mezzotint.cache import NoCache
+from mezzotint.cache import FeatureCache, NoCache
 from mezzotint.commit import CONFIDENCES, SAMPLINGS, Quota, Rule, Sampler
 from mezzotint.strategies import KINDS, convert, parse, write
 from mezzotint.suffix import Full
@@ -79,6 +79,10 @@ class Recipe:
         for name, accepted in (("sampling", SAMPLINGS), ("confidence", CONFIDENCES), ("early_stop", EARLY_STOPS)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
+        if isinstance(self.cache, FeatureCache) and not isinstance(self.attention, Dense):
+            raise ValueError(
+                f"cache=feature computes different rows in every layer, so attention={type(self.attention).__name__} has no tiles; choose attention=dense"
+            )
         needed = getattr(self.commit, "needs", CONFIDENCES)
         if self.confidence not in needed:
             raise ValueError(f"commit={type(self.commit).__name__} does not understand confidence={self.confidence!r}; give confidence={needed[0]!r}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mezzotint.attention import SparseD
-from mezzotint.cache import DelayedCache, DualCache, PrefixCache
+from mezzotint.cache import DelayedCache, DualCache, FeatureCache, PrefixCache, PromptCache
 from mezzotint.commit import EntropyBound, Factor, Origin, Threshold, Timed
 from mezzotint.recipe import Recipe
 from mezzotint.suffix import DPad
@@ -45,6 +45,9 @@ RECIPES: dict[str, Named] = {
     "prefix": Named(_PARALLEL.with_(cache=PrefixCache()), "Fast-dLLM with its prefix cache"),
     "dual": Named(_PARALLEL.with_(cache=DualCache()), "Fast-dLLM with its dual cache"),
     "dkv": Named(Recipe(cache=DelayedCache(8)), "dKV-Cache-Decode (arXiv 2505.15781), refreshed every 8 steps as in its LLaDA tables; one row at a time"),
+    "dkv-prefill": Named(Recipe(cache=PromptCache()), "dKV-Cache-Prefill: the prompt is computed once"),
+    "dkv-pd": Named(Recipe(cache=DelayedCache(8, prompt=True)), "dKV-Cache-PD: as dkv, and the prompt is computed once"),
+    "dllm-cache": Named(Recipe(cache=FeatureCache(50, 7, 0.25)), "dLLM-Cache (arXiv 2506.06295), its LLaDA-Instruct GSM8K intervals"),
     "sparsed": Named(Recipe(attention=SparseD()), "SparseD (arXiv 2509.24014), long contexts: skip 0.2, select 0.3, tiles of 128; dense on short canvases"),
     "sparsed-short": Named(Recipe(attention=SparseD(select=0.5, block_size=32)), "SparseD's setting for short contexts: select 0.5, tiles of 32"),
     "llada": Named(Recipe(gen_length=128, block_length=32, early_stop="off"), "LLaDA generate.py defaults (arXiv 2502.09992): the whole canvas, no early stop"),

@@ -2,8 +2,9 @@
 
 from mezzotint.cache.delayed import DelayedCache, PromptCache
 from mezzotint.cache.fast_dllm import DualCache, PrefixCache
+from mezzotint.cache.feature import FeatureCache
 from mezzotint.cache.none import NoCache
 
-CACHES: dict[str, type] = {"none": NoCache, "prefix": PrefixCache, "dual": DualCache, "delayed": DelayedCache, "prompt": PromptCache}
+CACHES: dict[str, type] = {"none": NoCache, "prefix": PrefixCache, "dual": DualCache, "delayed": DelayedCache, "prompt": PromptCache, "feature": FeatureCache}
 
-__all__ = ["CACHES", "DelayedCache", "DualCache", "NoCache", "PrefixCache", "PromptCache"]
+__all__ = ["CACHES", "DelayedCache", "DualCache", "FeatureCache", "NoCache", "PrefixCache", "PromptCache"]

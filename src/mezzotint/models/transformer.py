@@ -34,6 +34,10 @@ Attend = Callable[[int, Tensor, Tensor, Tensor, Scope], Tensor]
 """attend(layer, q (b, heads, rows, dim), k (b, kv, visible, dim), v, scope) -> (b, heads, rows, dim), scale 1/√dim."""
 
 
+Through = Callable[[int, "Layer", Tensor, Tensor, Tensor, Scope, Attend], Tensor]
+"""through(index, layer, x (b, rows, hidden), cos, sin, scope, attend) -> x after the layer, for caches that act inside the layers."""
+
+
 def dense(layer: int, q: Tensor, k: Tensor, v: Tensor, scope: Scope) -> Tensor:
     """Every row sees every valid position."""
     mask = None if scope.valid is None else scope.valid[:, None, None, :]
@@ -141,6 +145,7 @@ class Transformer(nn.Module):
         attend: Attend = dense,
         memory: Memory | None = None,
         padding: Int[Tensor, " b"] | None = None,
+        through: Through | None = None,
     ) -> Float[Tensor, "b rows hidden"]:
         """The final norm's output for the computed rows. Arguments as for `forward`."""
         at = torch.arange(tokens.shape[1]) if at is None else at
@@ -161,7 +166,10 @@ class Transformer(nn.Module):
         scope = Scope(at, over, valid)
         x = self.embedding(tokens)
         for index, layer in enumerate(self.layers):
-            x = layer(index, x, cos, sin, scope, attend, memory)
+            if through is not None:
+                x = through(index, layer, x, cos, sin, scope, attend)
+            else:
+                x = layer(index, x, cos, sin, scope, attend, memory)
         return self.norm(x)
 
     def forward(
@@ -174,6 +182,7 @@ class Transformer(nn.Module):
         memory: Memory | None = None,
         padding: Int[Tensor, " b"] | None = None,
         predict: Int[Tensor, " wanted"] | None = None,
+        through: Through | None = None,
     ) -> Float[Tensor, "b wanted vocab"]:
         """Logits for tokens (b, rows) standing at canvas positions `at` (1-D, host, sorted; default 0..rows-1).
 
@@ -183,9 +192,10 @@ class Transformer(nn.Module):
         predict: canvas positions (host) whose tokens are wanted; only their logits are computed, and logits[:, j]
             predicts `predict[j]` in every family. Without it, the head's raw output for every computed row, as the
             checkpoint's own code returns it (Dream: row i predicts position i + 1).
+        through: how x passes a layer, in place of the layer itself (`FeatureCache`).
         """
         at = torch.arange(tokens.shape[1]) if at is None else at
-        x = self.hidden(tokens, at, over=over, attend=attend, memory=memory, padding=padding)
+        x = self.hidden(tokens, at, over=over, attend=attend, memory=memory, padding=padding, through=through)
         if predict is not None:
             source = (predict - self.config.shift).clamp_min(0)
             rows = torch.searchsorted(at, source)
