@@ -120,6 +120,27 @@ def test_a_delayed_cache_refreshed_every_step_is_exact(tiny):
         mz.denoise_all(tiny["llada"], PROMPT.repeat(2, 1), recipe_for(cache=mz.DelayedCache()))
 
 
+def test_a_prompt_cache_refreshed_every_step_is_exact(tiny):
+    for family in ("llada", "dream"):
+        plain = mz.denoise_all(tiny[family], PROMPT, recipe_for())
+        assert torch.equal(plain.tokens, mz.denoise_all(tiny[family], PROMPT, recipe_for(cache=mz.PromptCache(refresh=1))).tokens)
+        once = mz.denoise_all(tiny[family], PROMPT, recipe_for(cache=mz.PromptCache()))
+        first = 13 - tiny[family].config.shift
+        assert once.positions_computed == 45 + 31 * (45 - first)
+
+
+def test_features_refreshed_every_step_are_exact_for_every_row(tiny):
+    prompts = [torch.arange(10, 10 + n) for n in (5, 17)]
+    for rest in ({}, {"suffix": mz.NoSuffix()}, {"cfg_scale": 1.0}):
+        plain = mz.denoise_all(tiny["llada"], prompts, recipe_for(**rest))
+        assert torch.equal(plain.tokens, mz.denoise_all(tiny["llada"], prompts, recipe_for(cache=mz.FeatureCache(1, 1), **rest)).tokens)
+    together = mz.denoise_all(tiny["llada"], [PROMPT[0], PROMPT[0].flip(0)], recipe_for(cache=mz.FeatureCache(8, 4)))
+    for row, prompt in enumerate((PROMPT, PROMPT.flip(1))):
+        assert torch.equal(together.tokens[row], mz.denoise_all(tiny["llada"], prompt, recipe_for(cache=mz.FeatureCache(8, 4))).tokens[0])
+    with pytest.raises(ValueError, match="attention=dense"):
+        recipe_for(cache=mz.FeatureCache(), attention=mz.SparseD())
+
+
 def test_reading_a_position_never_written_names_it(tiny):
     model = tiny["llada"]
     memory = model.memory(1, 20)

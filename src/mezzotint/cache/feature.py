@@ -17,9 +17,9 @@ from mezzotint.types import Moment, Positions
 class FeatureCache:
     """Every layer but the first computes only the rows that are due; the residual stream itself is never cached.
 
-    prompt: the prompt's rows are computed every so many forwards; response: the other rows are, every so many forwards. In between, the `transfer` share of
-    them whose value vectors have moved most since the last forward (V-verify). More often and more: closer to no cache, slower. The paper tunes prompt and response
-    per task (LLaDA-Instruct GSM8K: 50 and 7).
+    prompt, response: the prompt's rows, and all others, are computed every so many forwards. In between, the `transfer` share of the others
+    whose value vectors have moved most since the last forward (V-verify). More often and more: closer to no cache, slower. The paper tunes both
+    intervals per task (LLaDA-Instruct GSM8K: 50 and 7).
     All rows pass through every forward, so `positions_computed` counts them all; what is saved is the work inside the layers. Attention must be dense.
     """
 

@@ -6,6 +6,7 @@ computed comes from a `Memory`. Who looks at whom inside that is the attention c
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -165,11 +166,12 @@ class Transformer(nn.Module):
         cos, sin = angles(positions, inverse.to(device, non_blocking=True), factor)
         scope = Scope(at, over, valid)
         x = self.embedding(tokens)
-        for index, layer in enumerate(self.layers):
-            if through is not None:
-                x = through(index, layer, x, cos, sin, scope, attend)
-            else:
-                x = layer(index, x, cos, sin, scope, attend, memory)
+
+        def whole(index: int, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, scope: Scope, attend: Attend) -> Tensor:
+            return layer(index, x, cos, sin, scope, attend, memory)
+
+        for index, layer in enumerate(cast(list[Layer], self.layers)):
+            x = (through or whole)(index, layer, x, cos, sin, scope, attend)
         return self.norm(x)
 
     def forward(
