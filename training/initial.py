@@ -27,7 +27,7 @@ def orthonormal(rows: int, columns: int) -> Tensor:
 
 @torch.no_grad()
 def initialise(model: Transformer, token_norm: float = 4.0, position: float = 0.8, match: float = 2.0, value: float = 0.7, last: float = 0.25) -> None:
-    """Fill every weight.
+    """Fill every weight of a model with a tied head.
 
     token_norm: length of the tokens' part of an embedding; position, match: how sharply heads look at an offset and at equal neighbours; value: how much
     of what they find they add; last: the final norm's weight, which keeps the first logits mild.
@@ -35,6 +35,10 @@ def initialise(model: Transformer, token_norm: float = 4.0, position: float = 0.
     config = model.config
     width, size = config.hidden_size, config.head_dim
     tokens = width - len(OFFSETS) * size
+    if tokens - 2 < size or not config.tied_head:
+        raise ValueError(
+            f"a width of {width} has no room for {len(OFFSETS)} heads of {size} beside the tokens, or the head is not tied; take more, smaller heads"
+        )
     spaces = {offset: slice(tokens + i * size, tokens + (i + 1) * size) for i, offset in enumerate(OFFSETS)}
     spaces[0] = slice(2, tokens)
 

@@ -117,8 +117,10 @@ def main() -> None:
         config = shape(preset, tokenizer)
     (args.out / "config.json").write_text(json.dumps(llada.official(config), indent=1))
     torch.manual_seed(args.seed)
-    model = Transformer(config).to(args.device)
-    initialise(model)
+    model = Transformer(config)
+    if fresh and args.init is None:
+        initialise(model)
+    model.to(args.device)
     if args.init is not None and fresh:
         model.load_state_dict(load_model(args.init, dtype="float32").state_dict())
     trainers = optimisers(model)

@@ -67,6 +67,13 @@ class Canvas:
         return self.tokens.shape[0]
 
     @property
+    def committed(self) -> float:
+        """The share of the positions that were to be filled and are decided, in the row that has the fewest."""
+        wanted = ~self.given[:, self.start :]
+        decided = (wanted & ~self.open[:, self.start :]).sum(1).double()
+        return torch.where(wanted.any(1), decided / wanted.sum(1).clamp_min(1), 1.0).min().item()
+
+    @property
     def length(self) -> int:
         return self.tokens.shape[1]
 

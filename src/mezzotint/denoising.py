@@ -123,8 +123,9 @@ def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], reci
     """Uncover a canvas step by step.
 
     prompt: token ids (b, p), a list of 1-D id tensors of any lengths, or a `Canvas`, which is filled in place. seed: one per row,
-    or a number to which row i adds i. A row's result does not depend on its neighbours, except that a suffix strategy which draws
-    does so once for all rows, from row 0's seed. Raises ValueError for input that cannot be run.
+    or a number to which row i adds i. A row's result does not depend on its neighbours, with two exceptions: a suffix strategy which draws
+    does so once for all rows, from row 0's seed; and what counts positions or forwards of the whole batch (sparse attention's tiles, the intervals
+    of `PromptCache` and `FeatureCache`) counts padding and neighbours too. Raises ValueError for input that cannot be run.
     """
     recipe = recipe or Recipe()
     canvas = as_canvas(prompt, model, recipe)
@@ -163,8 +164,7 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
         while (open := canvas.open[:, span].clone()).any():
             computed = NOTHING
             if logits is None:
-                committed = 1 - canvas.open[:, canvas.start :].float().mean(1).max().item()
-                moment = Moment(step, block, within, max(0, block.start - model.config.shift), recipe.blocks * recipe.steps_per_block, committed)
+                moment = Moment(step, block, within, model.config.shift, recipe.blocks * recipe.steps_per_block, canvas.committed)
                 computed = cache(moment, visible)
                 predict = block.start + open.any(0).nonzero()[:, 0]
                 logits = network(

@@ -20,17 +20,21 @@ Positions = Int[Tensor, " _"]
 class Moment:
     """Where a run stands before a forward.
 
-    step: steps taken so far; block: the active one; within: steps taken inside it; first: the first position whose row is needed
-    to predict the block (block.start, or one before it for models whose predictions are shifted); total: steps of the recipe's schedule;
-    committed: share of the generated positions that are decided, in the row that has the fewest.
+    step: steps taken so far; block: the active one; within: steps taken inside it; shift: 1 for models that predict a position from the row
+    before it, else 0; total: steps of the recipe's schedule; committed: share of the wanted positions that are decided, in the row that has the fewest.
     """
 
     step: int
     block: "Block"
     within: int
-    first: int
+    shift: int = 0
     total: int = 1
     committed: float = 0.0
+
+    @property
+    def first(self) -> int:
+        """The first position whose row is needed to predict the block."""
+        return max(0, self.block.start - self.shift)
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mezzotint.attention import budget
 from mezzotint.canvas import Canvas
+from mezzotint.fields import check
 from mezzotint.kernels.block_mass import Mass, block_mass
 from mezzotint.kernels.block_sparse import IMPLEMENTATIONS, available, block_sparse
 from mezzotint.kernels.tiles import Choice, Grid, Tiled
@@ -39,7 +40,9 @@ def choose_implementation(q: Tensor, visible: int, size: int) -> str | None:
         return None
     if kind == "cpu":
         return "reference"
-    return "triton" if not available("triton", kind) and q.dtype != torch.float32 else "flex"
+    dim = q.shape[-1]
+    fits = q.dtype != torch.float32 and dim >= 16 and not dim & (dim - 1)
+    return "triton" if fits and not available("triton", kind) else "flex"
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,12 @@ class SparseD:
         of the head's attention. More is closer to dense attention, and slower.
     block_size: positions per tile, a power of two; the paper takes 128 for long contexts and 32 for short ones.
     rebuild: "never" (the paper: one pattern for the run), "block" (one per block, made in its first forward, for prefix columns only; the active block and
-        what lies behind it stay dense, which is how the pattern meets caches and suffix dropout), or a number of steps.
+        what lies behind it stay dense, which is how the pattern meets caches and suffix dropout), or a number of steps. All after the dense phase.
     share: "head", or "group": heads that share keys (GQA) share a pattern.
     compat: "llada" or "dream" reproduces the official code of that family: joint choice, boundary rounded up, its schedule, its scale of scores.
     impl: "auto" takes the fastest kernel and dense attention where that is faster (short canvases); or reference, flex, triton.
 
-    What was not there when the pattern was made (new rows, new columns) is attended densely.
+    Tiles that were not there when the pattern was made, or held fewer positions, are attended densely.
     """
 
     skip: float = 0.2
@@ -69,6 +72,7 @@ class SparseD:
     impl: str = "auto"
 
     def __post_init__(self) -> None:
+        check("sparsed", self)
         if not 0 <= self.skip < 1:
             raise ValueError(f"sparsed skip={self.skip} must lie in [0, 1)")
         if not 0 < self.amount <= 1:
@@ -85,14 +89,15 @@ class SparseD:
 
     @property
     def by_mass(self) -> bool:
-        return isinstance(self.select, str)
+        return isinstance(self.select, str) and self.select.startswith("mass:")
 
     @property
     def amount(self) -> float:
         """The number in `select`. Raises ValueError if there is none."""
-        text = str(self.select)
+        if not isinstance(self.select, str):
+            return self.select
         try:
-            return float(text.removeprefix("mass:") if self.by_mass else text)
+            return float(self.select.removeprefix("mass:") if self.by_mass else "")
         except ValueError:
             raise ValueError(f"sparsed select={self.select!r} is not accepted; give a number in (0, 1] or mass:NUMBER") from None
 
@@ -104,23 +109,24 @@ class SparseD:
 class Pattern:
     """What one layer keeps, between numbered tiles: chosen is (b, heads, row_tiles, key_tiles); recall the attention mass that holds, fp32 scalar."""
 
-    rows: Tensor
-    keys: Tensor
+    rows: Tiled
+    keys: Tiled
     chosen: Bool[Tensor, "b h rows keys"]
     recall: Tensor
 
     def between(self, rows: Tiled, keys: Tiled) -> Choice:
-        """The choice for a forward's tiles; rows and columns that the pattern does not know are dense."""
-        if torch.equal(rows.tiles, self.rows) and torch.equal(keys.tiles, self.keys):
+        """The choice for a forward's tiles. Tiles that the pattern does not know, or that hold more positions than it knew, are dense, and so are rows whose
+        chosen tiles are all out of sight."""
+        if rows is self.rows and keys is self.keys:
             return Choice.of(self.chosen)
         device = self.chosen.device
         parts, known = [], []
-        for ours, theirs in ((rows.tiles, self.rows), (keys.tiles, self.keys)):
-            place = torch.searchsorted(theirs, ours).clamp_max(len(theirs) - 1)
+        for ours, theirs in ((rows, self.rows), (keys, self.keys)):
+            place = torch.searchsorted(theirs.tiles, ours.tiles).clamp_max(len(theirs.tiles) - 1)
             parts.append(place.to(device))
-            known.append((theirs[place] == ours).to(device))
-        chosen = self.chosen[:, :, parts[0]][..., parts[1]]
-        return Choice.of(chosen | ~(known[0][:, None] & known[1]))
+            known.append(((theirs.tiles[place] == ours.tiles) & (ours.filled <= theirs.filled[place])).to(device))
+        chosen = self.chosen[:, :, parts[0]][..., parts[1]] | ~(known[0][:, None] & known[1])
+        return Choice.of(chosen | ~chosen.any(-1, keepdim=True))
 
 
 class SparseRun:
@@ -134,13 +140,16 @@ class SparseRun:
         self.patterns: dict[int, Pattern] = {}
         self.choices: dict[int, Choice] = {}
         self.made = 0
+        self.held: float | None = None
         self.scope: Scope | None = None
         self.layout: tuple[Tiled, Tiled] | None = None
 
     @property
     def recall(self) -> float | None:
         """The mean share of attention mass that the pattern keeps, as it was when the pattern was made; None before."""
-        return torch.stack([p.recall for p in self.patterns.values()]).mean().item() if self.patterns else None
+        if self.held is None and self.patterns:
+            self.held = torch.stack([p.recall for p in self.patterns.values()]).mean().item()
+        return self.held
 
     def __call__(self, moment: Moment) -> Attend:
         impl: str | None = None
@@ -153,7 +162,7 @@ class SparseRun:
                 impl = choose_implementation(q, len(scope.over), self.settings.block_size) if setting == "auto" else setting
                 observing = impl is not None and self.due(moment, scope)
                 if observing:
-                    self.patterns, self.choices, self.made = {}, {}, moment.step
+                    self.patterns, self.choices, self.made, self.held = {}, {}, moment.step, None
                 if observing or self.patterns:
                     self.enter(scope, q.device)
             if observing:
@@ -172,7 +181,7 @@ class SparseRun:
         if len(scope.at) < len(scope.over):
             return False
         if self.settings.rebuild == "block":
-            return moment.within == 0
+            return moment.within == 0 and moment.committed >= self.settings.skip
         if self.patterns:
             return isinstance(self.settings.rebuild, int) and moment.step - self.made >= self.settings.rebuild
         if self.compat:
@@ -202,7 +211,7 @@ class SparseRun:
         if settings.share == "group":
             mass = Mass(*(self.mean_over_groups(m, k.shape[1]) for m in (mass.total, mass.within)))
         chosen = self.choose(mass, keys, moment)
-        return Pattern(rows.tiles, keys.tiles, chosen, (mass.total * chosen).sum(-1).mean())
+        return Pattern(rows, keys, chosen, (mass.total * chosen).sum(-1).mean())
 
     @staticmethod
     def mean_over_groups(mass: Tensor, kv_heads: int) -> Tensor:

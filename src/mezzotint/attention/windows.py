@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from mezzotint.attention.sparsed import choose_implementation, implementation, tile_size
 from mezzotint.canvas import Canvas
+from mezzotint.fields import check
 from mezzotint.kernels.block_sparse import block_sparse
 from mezzotint.kernels.tiles import Choice, Grid, Tiled
 from mezzotint.models.transformer import Attend, Scope, dense
@@ -26,11 +28,14 @@ class SlidingWindow:
     block_size: int = 128
     impl: str = "auto"
 
+    owner: ClassVar[str] = "window"
+
     def __post_init__(self) -> None:
+        check(self.owner, self)
         if self.window < 0:
-            raise ValueError(f"window={self.window} must be 0 or more positions")
-        tile_size("window", self.block_size)
-        implementation("window", self.impl)
+            raise ValueError(f"{self.owner} window={self.window} must be 0 or more positions")
+        tile_size(self.owner, self.block_size)
+        implementation(self.owner, self.impl)
 
     def begin(self, canvas: Canvas) -> Callable[[Moment], Attend]:
         return windowed(self, 0)
@@ -41,11 +46,12 @@ class StreamingLLM(SlidingWindow):
     """A sliding window, and everywhere the first `first` tokens, the usual attention sinks of autoregressive models."""
 
     first: int = 128
+    owner: ClassVar[str] = "streaming"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.first < 1:
-            raise ValueError(f"first={self.first} must be at least 1 token")
+            raise ValueError(f"streaming first={self.first} must be at least 1 token")
 
     def begin(self, canvas: Canvas) -> Callable[[Moment], Attend]:
         return windowed(self, self.first)

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 
 from mezzotint.canvas import Canvas
+from mezzotint.fields import check
 from mezzotint.types import Moment, Positions
 
 COMPATIBLE = ("none", "un", "un_right")
@@ -31,6 +32,7 @@ class DelayedCache:
     stores: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check("delayed", self)
         if self.refresh < 1:
             raise ValueError(f"delayed refresh={self.refresh} must be at least 1 step")
         if self.compat not in COMPATIBLE:
@@ -47,7 +49,11 @@ class DelayedCache:
             fresh = before
             before = canvas.open[0].clone()
             forward = 0 if moment.within == 0 else forward + 1
-            shift = moment.block.start - moment.first
+            shift = moment.shift
+            if self.compat != "none" and (shift == 0 or moment.block.index > 0):
+                raise ValueError(
+                    f"delayed compat={self.compat!r} is for models with shifted predictions (Dream) and a canvas without blocks (block_length none)"
+                )
             known, stored = stored, True
             beyond = visible[visible >= canvas.start - shift]
             if forward == 1 and self.compat != "none":
@@ -79,6 +85,7 @@ class PromptCache:
     stores: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check("prompt", self)
         if self.refresh < 0:
             raise ValueError(f"prompt refresh={self.refresh} must be 0 (never) or more steps")
 
@@ -90,6 +97,6 @@ class PromptCache:
             forward += 1
             if forward == 0 or (self.refresh and forward % self.refresh == 0):
                 return visible
-            return visible[visible >= canvas.start - (moment.block.start - moment.first)]
+            return visible[visible >= canvas.start - moment.shift]
 
         return compute

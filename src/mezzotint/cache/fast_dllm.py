@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mezzotint.canvas import Canvas
+from mezzotint.fields import check
 from mezzotint.types import Moment, Positions
 
 
@@ -23,6 +24,9 @@ class PrefixCache:
     first_alone: bool = False
     stores: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check("prefix", self)
+
     def begin(self, canvas: Canvas) -> Callable[[Moment, Positions], Positions]:
         def compute(moment: Moment, visible: Positions) -> Positions:
             return visible if moment.within == 0 else visible[visible >= (moment.block.start if self.first_alone else moment.first)]
@@ -36,6 +40,9 @@ class DualCache:
 
     first_alone: bool = False
     stores: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check("dual", self)
 
     def begin(self, canvas: Canvas) -> Callable[[Moment, Positions], Positions]:
         def compute(moment: Moment, visible: Positions) -> Positions:

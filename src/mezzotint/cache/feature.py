@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mezzotint.canvas import Canvas
+from mezzotint.fields import check
 from mezzotint.models.transformer import Attend, Layer, Scope
 from mezzotint.types import Moment, Positions
 
@@ -29,6 +30,7 @@ class FeatureCache:
     stores: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check("feature", self)
         for name in ("prompt", "response"):
             if getattr(self, name) < 1:
                 raise ValueError(f"feature {name}={getattr(self, name)} must be at least 1 forward")

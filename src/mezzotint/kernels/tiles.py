@@ -34,14 +34,14 @@ class Grid:
 class Tiled:
     """Some positions in their tiles.
 
-    tiles: (t,) numbers of the tiles that hold any, on the host; index: (t * size,) on the device, for every slot of these tiles the place among the
-    positions, -1 for a hole; back: (positions,) the slot of each, None if nothing moves; ragged: (t,) which tiles have holes, on the host.
+    tiles, filled: (t,) the numbers of the tiles that hold any, and how many each holds, on the host; index: (t * size,) on the device, for every slot of these
+    tiles the place among the positions, -1 for a hole; back: (positions,) the slot of each, None if nothing moves.
     """
 
     tiles: Int[Tensor, " t"]
+    filled: Int[Tensor, " t"]
     index: Int[Tensor, " slots"]
     back: Int[Tensor, " n"] | None
-    ragged: Bool[Tensor, " t"]
 
     @staticmethod
     def of(positions: Int[Tensor, " n"], grid: Grid, device: torch.device) -> "Tiled":
@@ -50,9 +50,9 @@ class Tiled:
         back = nth * grid.size + slots % grid.size
         index = torch.full((len(tiles) * grid.size,), -1)
         index[back] = torch.arange(len(positions))
-        ragged = (index < 0).view(-1, grid.size).any(1)
+        filled = (index >= 0).view(-1, grid.size).sum(1)
         unmoved = torch.equal(back, torch.arange(len(positions)))
-        return Tiled(tiles, index.to(device), None if unmoved else back.to(device), ragged)
+        return Tiled(tiles, filled, index.to(device), None if unmoved else back.to(device))
 
     def spread(self, x: Float[Tensor, "b h n d"]) -> Float[Tensor, "b h slots d"]:
         """Rows of x in their slots; holes hold zeros."""

@@ -35,10 +35,6 @@ Attend = Callable[[int, Tensor, Tensor, Tensor, Scope], Tensor]
 """attend(layer, q (b, heads, rows, dim), k (b, kv, visible, dim), v, scope) -> (b, heads, rows, dim), scale 1/√dim."""
 
 
-Through = Callable[[int, "Layer", Tensor, Tensor, Tensor, Scope, Attend], Tensor]
-"""through(index, layer, x (b, rows, hidden), cos, sin, scope, attend) -> x after the layer, for caches that act inside the layers."""
-
-
 def dense(layer: int, q: Tensor, k: Tensor, v: Tensor, scope: Scope) -> Tensor:
     """Every row sees every valid position."""
     mask = None if scope.valid is None else scope.valid[:, None, None, :]
@@ -111,6 +107,10 @@ class Layer(nn.Module):
         return x + self.mlp(self.mlp_norm(x))
 
 
+Through = Callable[[int, Layer, Tensor, Tensor, Tensor, Scope, Attend], Tensor]
+"""through(index, layer, x (b, rows, hidden), cos, sin, scope, attend) -> x after the layer, for caches that act inside the layers."""
+
+
 class Transformer(nn.Module):
     """A masked diffusion language model. Call it with token ids and absolute positions; it returns logits."""
 
@@ -166,12 +166,11 @@ class Transformer(nn.Module):
         cos, sin = angles(positions, inverse.to(device, non_blocking=True), factor)
         scope = Scope(at, over, valid)
         x = self.embedding(tokens)
-
-        def whole(index: int, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, scope: Scope, attend: Attend) -> Tensor:
-            return layer(index, x, cos, sin, scope, attend, memory)
-
         for index, layer in enumerate(cast(list[Layer], self.layers)):
-            x = (through or whole)(index, layer, x, cos, sin, scope, attend)
+            if through is None:
+                x = layer(index, x, cos, sin, scope, attend, memory)
+                continue
+            x = through(index, layer, x, cos, sin, scope, attend)
         return self.norm(x)
 
     def forward(

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import OutOfMemoryError, Tensor
 
 from mezzotint.kernels.block_sparse.reference import reference
 from mezzotint.kernels.tiles import Choice, Tiled
@@ -57,7 +57,7 @@ def block_sparse(
         try:
             return flex(q, k, v, rows, keys, choice, size, valid)
         except Exception as error:
-            if type(error).__module__.split(".")[0] != "torch":
+            if type(error).__module__.split(".")[0] != "torch" or isinstance(error, OutOfMemoryError):
                 raise
             warn_once(f"FlexAttention failed to compile ({type(error).__name__}); the slower reference computes block-sparse attention")
             return reference(q, k, v, rows, keys, choice, size, valid)
