@@ -15,8 +15,8 @@ def check(owner: str, strategy: Any) -> None:
         accepted = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
         value = getattr(strategy, field.name)
         if not any(fits(value, kind) for kind in accepted):
-            names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
-            raise ValueError(f"{owner} {field.name}={value!r} must be {' or '.join(names.get(kind, kind.__name__) for kind in accepted)}")
+            names: dict[type, str] = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+            raise ValueError(f"{owner} {field.name}={value!r} must be {' or '.join(names[kind] for kind in accepted)}")
 
 
 def fits(value: Any, kind: type) -> bool:
