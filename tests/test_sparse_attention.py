@@ -215,3 +215,11 @@ def test_what_makes_no_sense_is_refused_by_name(options, named):
     with pytest.raises(ValueError, match="sparsed") as error:
         mz.SparseD(**options)
     assert named in str(error.value)
+
+
+def test_a_gap_at_the_very_start_has_no_prefix_to_choose_from(tiny):
+    model = tiny["llada"]
+    canvas = mz.Canvas.gaps([6, list(range(40, 60)), 5, [7]], model.config.mask_id, model.device)
+    sparse = mz.SparseD(skip=0.0, block_size=8, impl="reference", rebuild="block")
+    mz.denoise_all(model, canvas, mz.Recipe(gen_length=32, block_length=8, attention=sparse, early_stop="off"))
+    assert canvas.decided.all()

@@ -28,7 +28,7 @@ def apart(mass: Mass, select: float) -> Bool[Tensor, "b h rows keys"]:
     Prompt tiles are ranked by their part of all attention, generation tiles by a softmax among themselves.
     """
     first = mass.total.shape[-1] - mass.within.shape[-1]
-    parts = [largest(part, math.ceil(select * part.shape[-1])) for part in (mass.total[..., :first], mass.within) if part.shape[-1]]
+    parts = [largest(part, math.ceil(select * part.shape[-1])) for part in (mass.total[..., :first], mass.within)]
     return torch.cat(parts, dim=-1)
 
 

@@ -41,8 +41,7 @@ def block_mass(
     b, heads, _, dim = q.shape
     factor = dim**-0.5 if scale is None else scale
     groups = heads // k.shape[1]
-    real = keys.index >= 0 if valid is None else valid[:, keys.index.clamp_min(0)] & (keys.index >= 0)
-    hidden = [(~row).nonzero()[:, 0] for row in real.expand(b, -1)]
+    hidden = [(~row).nonzero()[:, 0] for row in keys.real(b, valid)]
     tiles, columns = len(keys.tiles), len(keys.index)
     padded, transposed = rows.spread(q * factor), keys.spread(k).transpose(-1, -2)
     there = (rows.index >= 0).view(-1, size)

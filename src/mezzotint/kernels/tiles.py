@@ -54,6 +54,11 @@ class Tiled:
         unmoved = torch.equal(back, torch.arange(len(positions)))
         return Tiled(tiles, filled, index.to(device), None if unmoved else back.to(device))
 
+    def real(self, batch: int, valid: Bool[Tensor, "b n"] | None) -> Bool[Tensor, "b slots"]:
+        """Which slots hold a position that may be seen; valid: False on padding."""
+        there = (self.index >= 0).expand(batch, -1)
+        return there if valid is None else there & valid[:, self.index.clamp_min(0)]
+
     def spread(self, x: Float[Tensor, "b h n d"]) -> Float[Tensor, "b h slots d"]:
         """Rows of x in their slots; holes hold zeros."""
         if self.back is None:

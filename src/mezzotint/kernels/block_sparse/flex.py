@@ -57,8 +57,7 @@ def flex(
 ) -> Float[Tensor, "b h rows d"]:
     b, _, count, _ = q.shape
     row_tiles, key_tiles = bucket(len(rows.tiles)), bucket(len(keys.tiles))
-    place = keys.index.clamp_min(0)
-    real = (keys.index >= 0).expand(b, -1) if valid is None else valid[:, place] & (keys.index >= 0)
+    real = keys.real(b, valid)
     some, full = choice.split(~real.view(b, -1, size).all(-1))
     real = torch.nn.functional.pad(real, (0, key_tiles * size - real.shape[1]))
     q, k, v = (

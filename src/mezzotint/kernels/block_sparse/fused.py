@@ -83,8 +83,7 @@ def fused(
     b, heads, count, dim = q.shape
     if dim & (dim - 1) or dim < 16 or size < 16:
         raise ValueError(f"impl='triton' needs a head_dim that is a power of two of at least 16 and block_size of at least 16, not {dim} and {size}")
-    place = keys.index.clamp_min(0)
-    real = (keys.index >= 0).expand(b, -1) if valid is None else valid[:, place] & (keys.index >= 0)
+    real = keys.real(b, valid)
     q, k, v = rows.spread(q).contiguous(), keys.spread(k).contiguous(), keys.spread(v).contiguous()
     out = torch.empty_like(q)
     row_block = min(size, 128 if dim <= 64 else 64)

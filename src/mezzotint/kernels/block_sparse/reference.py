@@ -21,9 +21,7 @@ def reference(
     """Also the fast way on a CPU, where gathering costs little beside the products, and for few rows: what is not chosen is not even read."""
     b, heads, count, dim = q.shape
     kv = k.shape[1]
-    place = keys.index.clamp_min(0)
-    real = keys.index >= 0 if valid is None else valid[:, place] & (keys.index >= 0)
-    real = real.expand(b, -1).reshape(b, -1, size)
+    real = keys.real(b, valid).reshape(b, -1, size)
     whole = bool(real.all())
     tiles = len(keys.tiles)
     k, v = (keys.spread(x).reshape(b * kv * tiles, size * dim) for x in (k, v))
