@@ -120,6 +120,18 @@ def test_a_delayed_cache_refreshed_every_step_is_exact(tiny):
         mz.denoise_all(tiny["llada"], PROMPT.repeat(2, 1), recipe_for(cache=mz.DelayedCache()))
 
 
+@pytest.mark.parametrize("cache", [mz.PrefixCache(refresh=1), mz.DualCache(refresh=1)], ids=["prefix", "dual"])
+def test_a_block_cache_refreshed_every_step_is_exact_and_between_refreshes_cheaper(tiny, cache):
+    for family in tiny:
+        plain = mz.denoise_all(tiny[family], PROMPT, recipe_for())
+        exact = mz.denoise_all(tiny[family], PROMPT, recipe_for(cache=cache))
+        assert torch.equal(plain.tokens, exact.tokens)
+        costs = [mz.denoise_all(tiny[family], PROMPT, recipe_for(cache=type(cache)(refresh=r))).positions_computed for r in (1, 2, 4, 0)]
+        assert costs == sorted(costs, reverse=True)
+        assert costs[0] == plain.positions_computed
+        assert len(set(costs)) == 4
+
+
 def test_a_prompt_cache_refreshed_every_step_is_exact(tiny):
     for family in ("llada", "dream"):
         plain = mz.denoise_all(tiny[family], PROMPT, recipe_for())

@@ -16,20 +16,24 @@ from mezzotint.evaluation.tasks.words import KEYS
 
 BUCKETS = (48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 LONG_CANVASES = (128, 256, 512, 1024)
-MIX = {"repeat": 0.02, "recall": 0.05, "retrieval": 0.12, "lists": 0.15, "drill": 0.24, "math": 0.22, "tools": 0.09, "code": 0.09, "prose": 0.02}
+MIX = {"repeat": 0.01, "recall": 0.03, "retrieval": 0.2, "lists": 0.22, "table": 0.1, "drill": 0.06, "math": 0.2, "tools": 0.1, "code": 0.07, "prose": 0.01}
 
-WHOLE = ("code", "prose", "repeat")
+WHOLE = ("code", "prose", "repeat", "table")
 """Tasks that are documents rather than answers: what follows them is padding that noise leaves alone."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """Token ids, and the span [start, end) that noise may mask. Answers are padded with EOS, which noise may mask too."""
+    """Token ids, and the span [start, end) that noise may mask. Answers are padded with EOS, which noise may mask too.
+
+    focus: if not empty, the only positions that noise may mask, and it takes most of them.
+    """
 
     task: str
     ids: list[int]
     start: int
     end: int
+    focus: tuple[int, ...] = ()
 
 
 def prose_texts(path: Path | None) -> list[str]:
@@ -61,7 +65,7 @@ class Source(torch.utils.data.IterableDataset):
 
     def example(self, task: str, progress: float) -> Example:
         rng = self.rng
-        drill = {"drill": math.drill, "recall": retrieval.drill}.get(task)
+        drill = {"drill": math.drill, "table": math.table, "recall": retrieval.drill}.get(task)
         module = {"math": math, "retrieval": retrieval, "lists": lists, "tools": tools, "code": code}.get(task)
         while True:
             if drill is not None:
@@ -85,6 +89,8 @@ class Source(torch.utils.data.IterableDataset):
                 ids += [*self.encode(rng.choice(self.prose)), self.eos]
             return Item(task, ids[:length], 1, length)
         example = self.example(task, progress)
+        if task == "table":
+            return self.table(example)
         if task == "code":
             start, end = example.gap
             before, gap, after = (self.encode(t) for t in (example.document[:start], example.answer, example.document[end:]))
@@ -96,6 +102,16 @@ class Source(torch.utils.data.IterableDataset):
         prompt = self.encode(chat)
         ids = [*prompt, *self.encode(example.answer), self.eos]
         return Item(task, ids, len(prompt), len(ids))
+
+    def table(self, example: Example) -> Item:
+        """Worked sums, of which the results are asked: a hundred times as many digits to work out as random masks ask of answers."""
+        ids, focus = [self.bos], []
+        for piece in re.findall(r"=\d+|[^=]+", example.document):
+            tokens = self.encode(piece)
+            if piece[0] == "=":
+                focus += range(len(ids) + 1, len(ids) + len(tokens))
+            ids += tokens
+        return Item("table", ids, 1, len(ids), tuple(focus))
 
     def repeat(self) -> Item:
         """A few tokens of the tasks, over and over: the densest lesson in looking up what stood beside the same token elsewhere."""
@@ -114,7 +130,7 @@ class Source(torch.utils.data.IterableDataset):
             return None
         padded = item.ids + [self.eos] * (bucket - len(item.ids))
         end = item.end if item.task in WHOLE else bucket
-        return bucket, Item(item.task, padded, item.start, end)
+        return bucket, Item(item.task, padded, item.start, end, item.focus)
 
     def __iter__(self) -> Iterator[list[Item]]:
         worker = torch.utils.data.get_worker_info()

@@ -58,16 +58,22 @@ def shape(preset: dict, tokenizer) -> ModelConfig:
 def noise(items: list[Item], generator: torch.Generator, sharpness: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Which tokens are masked (b, n), and the weight of each masked token's loss: 1 / k, summing to 1 per row.
 
-    sharpness 1 draws the share of masked tokens evenly (LLaDA's objective); above 1 prefers few masks.
+    sharpness 1 draws the share of masked tokens evenly (LLaDA's objective); above 1 prefers few masks, and many where an item has a focus.
     """
     length = len(items[0].ids)
     column = torch.arange(length)[None]
     start = torch.tensor([i.start for i in items])[:, None]
     end = torch.tensor([i.end for i in items])[:, None]
     span = (column >= start) & (column < end)
+    focused = torch.tensor([bool(i.focus) for i in items])[:, None]
+    for row, item in enumerate(items):
+        if item.focus:
+            span[row] = False
+            span[row, list(item.focus)] = True
     spread = (torch.arange(len(items)) + torch.rand(1, generator=generator)) / len(items)
-    level = spread[torch.randperm(len(items), generator=generator)][:, None] ** sharpness
-    count = (level * (end - start)).floor().long() + 1
+    level = spread[torch.randperm(len(items), generator=generator)][:, None]
+    level = torch.where(focused, level ** (1 / sharpness), level**sharpness)
+    count = (level * span.sum(1, keepdim=True)).floor().long() + 1
     order = torch.rand(len(items), length, generator=generator)
     backwards = torch.rand(len(items), 1, generator=generator) < 1 / 3
     order = torch.where(backwards, 1 - column / length, order).masked_fill(~span, 2.0)

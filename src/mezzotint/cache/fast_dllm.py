@@ -13,41 +13,56 @@ from mezzotint.fields import check
 from mezzotint.types import Moment, Positions
 
 
+def due(moment: Moment, refresh: int) -> bool:
+    """Whether this step computes everything."""
+    return moment.within == 0 or (refresh > 0 and moment.within % refresh == 0)
+
+
+def check_refresh(name: str, cache: "PrefixCache | DualCache") -> None:
+    check(name, cache)
+    if cache.refresh < 0:
+        raise ValueError(f"{name} refresh={cache.refresh} must be 0 (only at a block's first step) or more steps")
+
+
 @dataclass(frozen=True)
 class PrefixCache:
     """Everything before the block is computed at the block's first step and read from memory afterwards.
 
+    refresh: everything is computed anew every so many steps of a block (0: only at its first). More often: fresher and slower.
     first_alone: a block's first step commits its first token and nothing else, as the official code does on Dream; without it every step follows the
         commit rule.
     """
 
+    refresh: int = 0
     first_alone: bool = False
     stores: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check("prefix", self)
+        check_refresh("prefix", self)
 
     def begin(self, canvas: Canvas) -> Callable[[Moment, Positions], Positions]:
         def compute(moment: Moment, visible: Positions) -> Positions:
-            return visible if moment.within == 0 else visible[visible >= (moment.block.start if self.first_alone else moment.first)]
+            first = moment.block.start if self.first_alone else moment.first
+            return visible if due(moment, self.refresh) else visible[visible >= first]
 
         return compute
 
 
 @dataclass(frozen=True)
 class DualCache:
-    """Only the block itself is computed after its first step; prefix and suffix are read from memory. first_alone: as for `PrefixCache`."""
+    """Only the block itself is computed after its first step; prefix and suffix are read from memory. refresh, first_alone: as for `PrefixCache`."""
 
+    refresh: int = 0
     first_alone: bool = False
     stores: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check("dual", self)
+        check_refresh("dual", self)
 
     def begin(self, canvas: Canvas) -> Callable[[Moment, Positions], Positions]:
         def compute(moment: Moment, visible: Positions) -> Positions:
             first = moment.block.start if self.first_alone else moment.first
             inside = (visible >= first) & (visible < moment.block.end)
-            return visible if moment.within == 0 else visible[inside]
+            return visible if due(moment, self.refresh) else visible[inside]
 
         return compute

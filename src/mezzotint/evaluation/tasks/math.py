@@ -112,28 +112,36 @@ def make(rng: random.Random, hard: bool) -> Example:
     return Example("math", text, worked(steps), hard, {"result": operate(*steps[-1])})
 
 
+def sum_of(rng: random.Random, small: bool) -> tuple[int, str, int]:
+    """One sum of the sizes that the problems need; small: single digits."""
+    op = rng.choice("+-*" if small else "++--*/")
+    if small:
+        a, b = rng.randint(1, 9), rng.randint(1, 9)
+        return (a + b if op == "-" else a), op, b
+    if op == "*":
+        a, b = rng.randint(2, 9), rng.randint(2, 9)
+        return (rng.randint(2, 60) if b <= 5 and rng.random() < 0.5 else a), op, b
+    if op == "/":
+        b = rng.randint(2, 9)
+        return b * rng.randint(2, LARGEST // b), op, b
+    if op == "+":
+        return rng.randint(2, 99), op, rng.randint(2, 20) if rng.random() < 0.7 else rng.randint(2, 60)
+    a = rng.randint(4, LARGEST)
+    return a, op, rng.randint(2, min(20, a - 1))
+
+
 def drill(rng: random.Random) -> Example:
-    """Bare sums, for training only: the dense way to learn the arithmetic that the problems need."""
-    steps: list[tuple[int, str, int]] = []
-    small = rng.random() < 0.4
-    for _ in range(rng.randint(4, 8)):
-        op = rng.choice("+-*" if small else "++--*/")
-        if small:
-            a, b = rng.randint(1, 9), rng.randint(1, 9)
-            a = a + b if op == "-" else a
-        elif op == "*":
-            a, b = rng.randint(2, 9), rng.randint(2, 9)
-            a = rng.randint(2, 60) if b <= 5 and rng.random() < 0.5 else a
-        elif op == "/":
-            b = rng.randint(2, 9)
-            a = b * rng.randint(2, LARGEST // b)
-        elif op == "+":
-            a, b = rng.randint(2, 99), rng.randint(2, 20) if rng.random() < 0.7 else rng.randint(2, 60)
-        else:
-            a = rng.randint(4, LARGEST)
-            b = rng.randint(2, min(20, a - 1))
-        steps.append((a, op, b))
+    """Bare sums as a question, for training only."""
+    small = rng.random() < 0.2
+    steps = [sum_of(rng, small) for _ in range(rng.randint(4, 8))]
     return Example("drill", "Compute: " + ", ".join(f"{a}{op}{b}" for a, op, b in steps), worked(steps).rsplit("\n", 1)[0])
+
+
+def table(rng: random.Random) -> Example:
+    """A document of worked sums, for training only: the dense way to learn the arithmetic that the problems need."""
+    small = rng.random() < 0.15
+    steps = [sum_of(rng, small) for _ in range(rng.randint(9, 15))]
+    return Example("table", "", "", document=worked(steps).rsplit("\n", 1)[0] + "\n")
 
 
 def score(example: Example, text: str) -> bool:
