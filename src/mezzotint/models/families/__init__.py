@@ -2,9 +2,9 @@
 
 from types import ModuleType
 
-from mezzotint.models.families import dream, llada
+from mezzotint.models.families import dream, llada, llada_moe
 
-FAMILIES: tuple[ModuleType, ...] = (llada, dream)
+FAMILIES: tuple[ModuleType, ...] = (llada, dream, llada_moe)
 
 
 def family_of(config: dict) -> ModuleType:
