@@ -31,6 +31,7 @@ def rows(name: str, start: int, end: int, total: int) -> Derived:
 def translate(family: ModuleType, config: ModelConfig) -> dict[str, str]:
     """our parameter name -> the checkpoint's tensor name, for every parameter that is stored as it is."""
     table = {ours: theirs for ours, theirs in family.OUTER.items() if not (config.tied_head and ours == "head.weight")}
+    table |= family.outer(config) if hasattr(family, "outer") else {}
     for layer in range(config.layers):
         for ours, theirs in inner(family, config, layer).items():
             place = f"layers.{layer}.{ours}", family.LAYER.format(layer) + theirs
