@@ -188,9 +188,9 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
         accept = recipe.commit.begin(recipe.steps_per_block, canvas.open[:, span])
         revise = getattr(accept, "wanted", None)
         visible = suffix(block)
-        before = 0
+        before, trained = 0, None
         if grid is not None:
-            before = block.start // grid * grid
+            before = trained = block.start // grid * grid
             visible = visible[visible < before + grid]
         logits, predict = None, NOTHING
         within = 0
@@ -200,12 +200,12 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
             computed = NOTHING
             carried = config.carry and within == 0 and block.start == before > 0 and bool(wanted[:, 0].any())
             if logits is None:
-                moment = Moment(step, block, within, config.shift, recipe.blocks * recipe.steps_per_block, canvas.committed)
+                moment = Moment(step, block, within, config.shift, recipe.blocks * recipe.steps_per_block, canvas.committed, trained)
                 seen = visible[visible < block.start] if carried else visible
-                computed = cache(moment, visible)
+                computed = seen if carried else cache(moment, visible)
                 if grid is not None:
                     inside = config.carry and block.start == before and not carried
-                    computed = computed[(computed >= (settled if inside else min(settled, moment.first))) & (computed <= seen[-1])]
+                    computed = computed[computed >= (settled if inside else min(settled, moment.first))]
                 predict = block.start + (NOTHING.new_zeros(1) if carried else wanted.any(0).nonzero()[:, 0])
                 logits = network(
                     canvas.tokens[:, computed.to(canvas.tokens.device, non_blocking=True)],
@@ -245,7 +245,7 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
             if accepted.any() or not recipe.reuse:
                 logits = None
             step += 1
-            within += 1
+            within += not carried
         index += 1
 
 

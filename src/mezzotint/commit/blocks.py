@@ -1,5 +1,6 @@
 """Commit rules of block-diffusion models: SDAR's and LLaDA2's quota with a threshold, left to right, and LLaDA2.1's editing."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -37,35 +38,35 @@ class AtLeast:
             raise ValueError(f"at_least compat={self.compat!r} is unknown; accepted: none, sdar")
 
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
-        shares = quotas(open.shape[1], steps)
-        if self.compat == "sdar":
-            return Overwriting(self.tau, shares)
-        step = 0
+        shares = iter(quotas(open.shape[1], steps))
+        return Overwriting(self.tau, shares) if self.compat == "sdar" else Surest(self.tau, shares, open.shape[1])
 
-        def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
-            nonlocal step
-            share = shares[step] if step < steps else open.shape[1]
-            step += 1
-            sure = prediction.confidence > self.tau
-            counts = [min(share, left) for left in prediction.open.sum(1).tolist()]
-            return torch.where(sure.sum(1, keepdim=True) >= share, sure, best(prediction, counts))
 
-        return accept
+class Surest:
+    """One block's steps of `AtLeast`; after the last share everything left is due."""
+
+    def __init__(self, tau: float, shares: Iterator[int], length: int):
+        self.tau, self.shares, self.length = tau, shares, length
+
+    def __call__(self, prediction: Prediction) -> Bool[Tensor, "b w"]:
+        share = next(self.shares, self.length)
+        sure = prediction.confidence > self.tau
+        counts = [min(share, left) for left in prediction.open.sum(1).tolist()]
+        return torch.where(sure.sum(1, keepdim=True) >= share, sure, best(prediction, counts))
 
 
 class Overwriting:
     """SDAR's loop to the letter: the quota's positions are taken from the whole block, given tokens last."""
 
-    def __init__(self, tau: float, shares: list[int]):
-        self.tau, self.shares, self.step = tau, shares, 0
+    def __init__(self, tau: float, shares: Iterator[int]):
+        self.tau, self.shares = tau, shares
 
     def wanted(self, ids: Int[Tensor, "b w"]) -> Bool[Tensor, "b w"]:
         return (ids < 0).any(1, keepdim=True).expand(ids.shape).clone()
 
     def __call__(self, prediction: Prediction) -> Bool[Tensor, "b w"]:
         assert prediction.current is not None
-        share = self.shares[self.step]
-        self.step += 1
+        share = next(self.shares, 1)
         masked = (prediction.current < 0).to(prediction.tokens.device)
         confidence = prediction.confidence.masked_fill(~masked, -torch.inf)
         sure = confidence > self.tau
@@ -78,16 +79,18 @@ class Sequential:
     """The step's quota of the block from left to right, however sure the model is (SDAR "sequential")."""
 
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
-        shares = quotas(open.shape[1], steps)
-        step = 0
+        return Leftmost(iter(quotas(open.shape[1], steps)), open.shape[1])
 
-        def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
-            nonlocal step
-            share = shares[step] if step < steps else open.shape[1]
-            step += 1
-            return (prediction.open & (prediction.open.cumsum(1) <= share)).to(prediction.tokens.device, non_blocking=True)
 
-        return accept
+class Leftmost:
+    """One block's steps of `Sequential`."""
+
+    def __init__(self, shares: Iterator[int], length: int):
+        self.shares, self.length = shares, length
+
+    def __call__(self, prediction: Prediction) -> Bool[Tensor, "b w"]:
+        share = next(self.shares, self.length)
+        return (prediction.open & (prediction.open.cumsum(1) <= share)).to(prediction.tokens.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
