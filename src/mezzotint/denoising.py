@@ -30,7 +30,8 @@ class Step:
     index: from 0; block: the active block; computed, visible: canvas positions of the forward (computed is empty if the
     logits were reused); accepted: (b, block) what this step decided, on the host; ids: (b, block) the block's ids after it,
     -1 where undecided (also behind a stop id), on the host; tokens: (b, n) the canvas itself on the device, which later steps change;
-    finished: (b,) "stop", "length" or None per row; tentative: the block's tokens may still be rewritten; recall: the mean share of attention that a sparse pattern keeps, measured when it was made,
+    finished: (b,) "stop", "length" or None per row; begins: the first generated position of each row; tentative: the block's
+    tokens may still be rewritten; recall: the mean share of attention that a sparse pattern keeps, measured when it was made,
     None for attention without one.
     """
 
@@ -44,6 +45,7 @@ class Step:
     finished: tuple[str | None, ...]
     recall: float | None = None
     tentative: bool = False
+    begins: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
                 done = ~canvas.open.any(1) & ~pending.any(1)
                 finished = [reason or ("length" if full else None) for reason, full in zip(finished, done.tolist(), strict=True)]
             recall, tentative = getattr(attention, "recall", None), bool(pending.any())
-            yield Step(step, block, computed, seen, accepted, ids, canvas.tokens, tuple(finished), recall, tentative)
+            yield Step(step, block, computed, seen, accepted, ids, canvas.tokens, tuple(finished), recall, tentative, tuple(canvas.begins))
             if accepted.any() or not recipe.reuse:
                 logits = None
             step += 1

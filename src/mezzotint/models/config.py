@@ -94,6 +94,12 @@ class ModelConfig:
         """How many layers have experts."""
         return 0 if self.mixture is None else self.layers - len(self.mixture.dense)
 
+    def mlp_weights(self) -> int:
+        """Weights of the linear maps inside MLPs and experts, which `weights="int8"` halves."""
+        width = (3 if self.gated else 2) * self.hidden_size
+        experts = 0 if self.mixture is None else self.expert_layers() * (self.mixture.experts * self.mixture.size + self.mixture.shared_size)
+        return width * (experts + (self.layers - self.expert_layers()) * self.mlp_size)
+
     def parameters(self, *, active: bool = False) -> int:
         """Number of weights, counted from the shape alone; active: those that one token meets."""
         norm = self.hidden_size * (2 if self.norm_bias else 1)
