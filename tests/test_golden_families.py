@@ -14,6 +14,7 @@ from conftest import GOLDEN, RAN
 from safetensors.torch import load_file
 
 import mezzotint as mz
+from mezzotint.commit.rules import expected
 
 ATOL = 2e-3
 FOLDER = GOLDEN / "families"
@@ -113,7 +114,7 @@ def run_blocks(family, case, known, data):
     """SDAR's block_diffusion_generate, greedy: whole blocks from position 0 on, an exact cache, a clean forward per block."""
     block, steps, gen_length = known.pop("block_length"), known.pop("denoising_steps"), known.pop("gen_length")
     strategy, tau = known.pop("strategy"), known.pop("threshold", 1.0)
-    overwrites = "PROMPT_OVERWRITE" in str(case.get("note", "")) or "BUG CASE" in str(case.get("note", ""))
+    overwrites = "BUG CASE" in case.get("note", "")
     rules = {"low_confidence_dynamic": mz.AtLeast(tau), "low_confidence_static": mz.AtLeast(1.0), "sequential": mz.Sequential()}
     rule = mz.AtLeast(1.0, compat="sdar") if overwrites else rules[strategy]
     stop = known.pop("stop_ids", None)
@@ -133,7 +134,7 @@ def run_blocks(family, case, known, data):
         assert len(done.computed) == forwards
         if name == "exact":  # a block costs its own steps: its clean rows are computed with the next block's first
             first, blocks = canvas.origin, (reached - canvas.origin) // block
-            assert total == forwards + blocks + (first > 0) - (stop is not None) or stop is not None
+            assert total == forwards + blocks + (first > 0)
             assert sum(map(len, done.computed)) == first + block * (forwards + blocks - 1)
     if "step_inputs" in data and stop is None:
         inputs = [row[row >= 0].long() for row in data["step_inputs"]]
@@ -141,6 +142,12 @@ def run_blocks(family, case, known, data):
         assert len(masked) == len(done.seen)
         for step, before, theirs in zip(done.steps, done.seen, masked, strict=True):
             assert torch.equal(before[0, step.block.start : step.block.end], theirs)
+
+
+def end_of(row, start, stop) -> int:
+    """Behind the first stop id from `start` on, or the row's end."""
+    found = (row[start:] == stop).nonzero()
+    return start + int(found[0]) + 1 if len(found) else len(row)
 
 
 def run_llada2(family, case, known, data):
@@ -202,7 +209,8 @@ def run_dllm(family, case, known, data):
             ours = canvas.tokens[row, canvas.begins[row] - len(prompt) :]
             theirs = data["output_ids"][row]
             theirs = theirs[-len(ours) :] if in_blocks else theirs[: len(ours)]
-            assert torch.equal(ours, theirs), row
+            end = end_of(theirs, len(prompt), model.config.stop_ids[0]) if in_blocks else len(theirs)
+            assert torch.equal(ours[:end], theirs[:end]), row
         if "histories" in data and not in_blocks and len(prompts) == 1:
             for before, theirs in zip(done.seen, data["histories"][:-1], strict=True):
                 assert torch.equal(before[0], theirs.long())
@@ -225,7 +233,7 @@ def run_fast_dllm(family, case, known, data):
         canvas = mz.Canvas.blank([prompt], end - len(prompt), model.config.mask_id, model.device, grid=block)
         done = run(model, canvas, recipe)
         theirs = data["output_ids"][0]
-        size = min(len(theirs), end)
+        size = min(len(theirs), end) if stop is None else end_of(theirs, len(prompt), stop)
         assert torch.equal(canvas.tokens[0, :size], theirs[:size])
         carries = sum(step.block.start % block == 0 and len(step.computed) > 0 and int(step.visible[-1]) < step.block.start for step in done.steps)
         if forwards is not None:
@@ -233,6 +241,12 @@ def run_fast_dllm(family, case, known, data):
         elif whole is not None:
             assert len(done.computed) - carries == whole + part
             assert sum(len(rows) == small for rows in done.computed) == part or small == block
+
+
+@pytest.mark.parametrize(("family", "name"), [(f, n) for f, m in MANIFESTS.items() for n in m.get("unit_schedule", {})], ids=lambda part: part)
+def test_dllm_schedule(family, name):
+    masks, steps = map(int, name.split("_"))
+    assert expected(masks, steps) == MANIFESTS[family]["unit_schedule"][name]
 
 
 GENERATE = {
