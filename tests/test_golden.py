@@ -24,7 +24,7 @@ from mezzotint.suffix.dpad import keep_probability, sliding_window
 ATOL = 2e-3
 
 
-KNOWN = ("sparsed", "dpad")
+KNOWN = ("sparsed", "dpad", "families")
 MANIFESTS = {path.parent.name: json.loads(path.read_text()) for path in sorted(GOLDEN.glob("*/manifest.json"))}
 
 
@@ -412,6 +412,24 @@ def run_positions(group, case, data):
         torch.testing.assert_close(logits, data[field], atol=ATOL, rtol=0)
 
 
+def run_block_diffusion(group, case, data):
+    """BD3-LM: a noisy third block after two clean ones, under the block-causal mask and from memory; and the training pass over noisy and clean text."""
+    model = model_of("dpad", case["checkpoint"])
+    size = case["block_size"]
+    assert (model.config.block_length, model.config.mask_id) == (size, case["mask_id"])
+    sample = data["sample_input"].long()[None]
+    torch.testing.assert_close(model(sample)[0], data["logits_sample_masked"], atol=ATOL, rtol=0)
+    clean, noisy = data["x0"].long()[None], data["xt"].long()[None]
+    memory = model.memory(1, clean.shape[1])
+    for start in range(0, clean.shape[1], size):
+        at, over = torch.arange(start, start + size), torch.arange(start + size)
+        logits = model(noisy[:, at], at, over=over, memory=memory)[0]
+        torch.testing.assert_close(logits, data["logits_train"][at], atol=ATOL, rtol=0)
+        if start == 2 * size:
+            torch.testing.assert_close(logits, data["logits_sample_kvcache_block2"], atol=ATOL, rtol=0)
+        model(clean[:, at], at, over=over, memory=memory)
+
+
 def run_sampler_draws(group, case, data):
     distance = torch.arange(case["suffix_len"])
     probability = keep_probability(distance, case["window"], case["k"], case["a"])
@@ -451,6 +469,7 @@ DPAD = {
     "dllmcache_dream": run_features,
     "forward_llada": run_positions,
     "forward_dream": run_positions,
+    "forward_bd3lm": run_block_diffusion,
     "sampler_draws": run_sampler_draws,
     "sampler_stats": run_sampler_stats,
 }

@@ -26,7 +26,8 @@ class Canvas:
     tokens: (b, n) ids on the model's device, the mask id where undecided; decided: (b, n), likewise on the device;
     open: (b, n) on the host, the mirror of ~decided that the loop keeps without extra synchronisation;
     given: (b, n) on the host, what was decided from the start; fills: finished row -> the id its rest is filled with;
-    start: first canvas position that is generated; padding: (b,) empty positions on the left of shorter prompts.
+    start: first canvas position that is generated in any row, begins: in each; origin: where the first block starts, `start` unless blocks stand on a grid;
+    padding: (b,) empty positions on the left of shorter prompts.
     """
 
     def __init__(self, tokens: Int[Tensor, "b n"], decided: Bool[Tensor, "b n"], start: int, mask_id: int, padding: Tensor | None = None):
@@ -35,19 +36,40 @@ class Canvas:
         self.open = (~decided).cpu()
         self.given = ~self.open
         self.fills: dict[int, int] = {}
+        self.origin = start
+        self.begins = [start] * len(tokens)
 
     @staticmethod
-    def blank(prompts: Sequence[Int[Tensor, " _"]], length: int, mask_id: int, device: torch.device) -> "Canvas":
-        """Prompts of any lengths, aligned to their ends, followed by `length` masks."""
-        longest = max(len(p) for p in prompts)
-        tokens = torch.full((len(prompts), longest + length), mask_id, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            tokens[row, longest - len(prompt) : longest] = prompt
+    def blank(
+        prompts: Sequence[Int[Tensor, " _"]], length: int, mask_id: int, device: torch.device, *, grid: int | None = None, to_end: bool = False
+    ) -> "Canvas":
+        """Prompts of any lengths, aligned to their ends, followed by `length` masks.
+
+        grid: for models that see blocks of `grid` tokens. Blocks then stand on multiples of it from each prompt's first token, prompts are aligned to the
+        start of the block they end in, and the canvas ends with a whole block; to_end: blocks are counted from the prompts' ends instead.
+        """
+        lengths = [len(p) for p in prompts]
+        whole = lengths if grid is None or to_end else [count // grid * grid for count in lengths]
+        longest = max(whole) if grid is None else -(-max(whole) // grid) * grid
+        padding = torch.tensor([longest - count for count in whole])
+        begins = [longest - before + count for before, count in zip(whole, lengths, strict=True)]
+        end = max(begins) + length
+        end = end if grid is None or to_end else -(-end // grid) * grid
+        tokens = torch.full((len(prompts), end), mask_id, dtype=torch.long)
         decided = torch.zeros_like(tokens, dtype=torch.bool)
-        decided[:, :longest] = True
-        padding = torch.tensor([longest - len(p) for p in prompts])
+        for row, (prompt, begin) in enumerate(zip(prompts, begins, strict=True)):
+            tokens[row, begin - len(prompt) : begin] = prompt
+            decided[row, :begin] = True
         padded = padding.to(device) if padding.any() else None
-        return Canvas(tokens.to(device), decided.to(device), longest, mask_id, padded)
+        canvas = Canvas(tokens.to(device), decided.to(device), min(begins), mask_id, padded)
+        canvas.begins = begins
+        return canvas
+
+    def align(self, grid: int) -> None:
+        """Let blocks stand on multiples of `grid`. Raises ValueError if padding moves a row off it."""
+        if self.padding is not None and (self.padding % grid).any():
+            raise ValueError(f"rows are padded by {self.padding.tolist()} positions, but this model's blocks stand on multiples of {grid}; use Canvas.blank(grid=...)")
+        self.origin = self.start // grid * grid
 
     @staticmethod
     def gaps(pieces: Sequence[Sequence[int] | int], mask_id: int, device: torch.device) -> "Canvas":
@@ -79,7 +101,7 @@ class Canvas:
 
     def block(self, index: int, block_length: int) -> Block:
         """Block number `index` of those that tile the generated part; the last may be shorter."""
-        start = self.start + index * block_length
+        start = self.origin + index * block_length
         return Block(index, start, min(start + block_length, self.length))
 
     def extend(self, length: int) -> None:

@@ -1,5 +1,6 @@
 """The one loop: a model, a canvas, a recipe and a seed in; steps out. Every method is a strategy that this loop asks."""
 
+import dataclasses
 import time
 import warnings
 import weakref
@@ -10,7 +11,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from mezzotint.attention import SlidingWindow, SparseD, StreamingLLM
+from mezzotint.cache import FeatureCache
 from mezzotint.canvas import Block, Canvas
+from mezzotint.models.config import ModelConfig
 from mezzotint.models.guidance import Guided
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe, round_up
@@ -26,7 +30,8 @@ class Step:
     index: from 0; block: the active block; computed, visible: canvas positions of the forward (computed is empty if the
     logits were reused); accepted: (b, block) what this step decided, on the host; ids: (b, block) the block's ids after it,
     -1 where undecided (also behind a stop id), on the host; tokens: (b, n) the canvas itself on the device, which later steps change;
-    finished: (b,) "stop", "length" or None per row; recall: the mean share of attention that a sparse pattern keeps, measured when it was made,
+    finished: (b,) "stop", "length" or None per row; begins: the first generated position of each row; tentative: the block's
+    tokens may still be rewritten; recall: the mean share of attention that a sparse pattern keeps, measured when it was made,
     None for attention without one.
     """
 
@@ -39,6 +44,8 @@ class Step:
     tokens: Int[Tensor, "b n"]
     finished: tuple[str | None, ...]
     recall: float | None = None
+    tentative: bool = False
+    begins: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,15 +99,33 @@ def as_canvas(prompt: Canvas | Tensor | Sequence[Tensor], model: Transformer, re
     if not rows or any(row.ndim != 1 for row in rows):
         raise ValueError("the prompt must be a (batch, length) tensor of token ids or a list of 1-D ones")
     ahead = recipe.gen_length if recipe.max_tokens is None else min(recipe.gen_length, round_up(recipe.max_tokens, recipe.width))
-    return Canvas.blank(rows, ahead, model.config.mask_id, model.device)
+    config = model.config
+    return Canvas.blank(rows, ahead, config.mask_id, model.device, grid=config.block_length, to_end=config.aligned_to_end)
 
 
-def stop_positions(ids: Int[Tensor, "b w"], stop_ids: Int[Tensor, " s"], early_stop: str) -> list[int | None]:
-    """Where each row ends inside its block: its first stop id, once everything before it (or the whole block) is decided."""
+def lay_out(canvas: Canvas, config: ModelConfig, recipe: Recipe) -> None:
+    """Put the blocks where the model was trained to have them. Raises ValueError for a recipe that a block-causal or windowed model cannot follow."""
+    grid = config.block_length
+    if (grid or config.window) and isinstance(recipe.cache, FeatureCache):
+        raise ValueError(f"cache=feature computes different rows in every layer, which {config.family} with its masked attention cannot; choose prefix")
+    if grid is None:
+        return
+    if grid % recipe.width:
+        raise ValueError(f"block_length={recipe.width} does not fit this model, which sees blocks of {grid}; give block_length={grid} or a divisor of it")
+    if isinstance(recipe.attention, SparseD | SlidingWindow | StreamingLLM):
+        raise ValueError(f"attention={type(recipe.attention).__name__} is for models that see their whole canvas, not blocks of {grid}; choose dense")
+    if config.aligned_to_end:
+        canvas.origin = canvas.start // grid * grid
+    else:
+        canvas.align(grid)
+
+
+def stop_positions(ids: Int[Tensor, "b w"], given: Bool[Tensor, "b w"], stop_ids: Int[Tensor, " s"], early_stop: str) -> list[int | None]:
+    """Where each row ends inside its block: the first stop id that was not given, once everything before it (or the whole block) is decided."""
     decided = (ids >= 0).long().cumprod(1).bool()
     if early_stop == "block":
         decided = decided & decided[:, -1:]
-    stops = torch.isin(ids, stop_ids) & decided
+    stops = torch.isin(ids, stop_ids) & decided & ~given
     return [int(row.int().argmax()) if found else None for row, found in zip(stops, stops.any(1).tolist(), strict=True)]
 
 
@@ -136,8 +161,12 @@ def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], reci
 def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int], *, grows: bool) -> Iterator[Step]:
     """The loop. `canvas` is filled in place; `grows`: it may be extended up to recipe.max_tokens."""
     generators = [torch.Generator().manual_seed(s) for s in seeds]
+    config, grid = model.config, model.config.block_length
+    lay_out(canvas, config, recipe)
     grows = grows and recipe.max_tokens is not None
-    limit = canvas.start + round_up(recipe.max_tokens or 0, recipe.width) if grows else canvas.length
+    limit = canvas.length
+    if grows:
+        limit = canvas.origin + round_up(max(canvas.begins) - canvas.origin + (recipe.max_tokens or 0), grid or recipe.width)
     warn_beyond(model, limit)
 
     network = model if recipe.cfg_scale == 0 else Guided(model, recipe.cfg_scale, canvas.decided.clone())
@@ -145,57 +174,87 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
     attention, cache = recipe.attention.begin(canvas), recipe.cache.begin(canvas)
     alone = getattr(recipe.cache, "first_alone", False)
     suffix = recipe.suffix.begin(canvas, torch.Generator().manual_seed(generators[0].initial_seed()))
-    stop_ids = torch.tensor(model.config.stop_ids)
-    stops = recipe.early_stop != "off" and bool(canvas.open[:, canvas.start :].all())
+    stop_ids = torch.tensor(config.stop_ids)
+    stops = recipe.early_stop != "off" and all(bool(canvas.open[row, begin:].all()) for row, begin in enumerate(canvas.begins))
     finished: list[str | None] = [None] * canvas.batch
+    settled = 0
     step = index = 0
 
     while (block := canvas.block(index, recipe.width)).start < limit and None in finished:
         if grows:
-            canvas.extend(min(limit, block.start + recipe.gen_length))
+            canvas.extend(min(limit, round_up(block.start + recipe.gen_length, grid or 1)))
             block = canvas.block(index, recipe.width)
             if memory is not None:
                 memory.grow(canvas.length)
         span = slice(block.start, block.end)
         accept = recipe.commit.begin(recipe.steps_per_block, canvas.open[:, span])
+        revise = getattr(accept, "wanted", None)
         visible = suffix(block)
+        before, trained = 0, None
+        if grid is not None:
+            before = trained = block.start // grid * grid
+            visible = visible[visible < before + grid]
         logits, predict = None, NOTHING
         within = 0
-        while (open := canvas.open[:, span].clone()).any():
+        ids = NOTHING if revise is None else canvas.mirror(block)
+        wanted = canvas.open[:, span].clone() if revise is None else revise(ids)
+        while wanted.any():
             computed = NOTHING
+            carried = config.carry and within == 0 and block.start == before > 0 and bool(wanted[:, 0].any())
             if logits is None:
-                moment = Moment(step, block, within, model.config.shift, recipe.blocks * recipe.steps_per_block, canvas.committed)
-                computed = cache(moment, visible)
-                predict = block.start + open.any(0).nonzero()[:, 0]
+                moment = Moment(step, block, within, config.shift, recipe.blocks * recipe.steps_per_block, canvas.committed, trained)
+                seen = visible[visible < block.start] if carried else visible
+                computed = seen if carried else cache(moment, visible)
+                if grid is not None:
+                    inside = config.carry and block.start == before and not carried
+                    computed = computed[computed >= (settled if inside else min(settled, moment.first))]
+                predict = block.start + (NOTHING.new_zeros(1) if carried else wanted.any(0).nonzero()[:, 0])
                 logits = network(
                     canvas.tokens[:, computed.to(canvas.tokens.device, non_blocking=True)],
                     computed,
-                    over=visible,
+                    over=seen,
                     attend=attention(moment),
                     memory=memory,
                     padding=canvas.padding,
                     predict=predict,
                     through=getattr(cache, "through", None),
                 )
-            prediction = recipe.sampler(logits, open[:, predict - block.start], generators)
-            chosen = (prediction.open & (predict == block.start)).to(canvas.tokens.device) if alone and within == 0 else accept(prediction)
+                logits[..., config.mask_id] = -torch.inf
+                settled = settle(settled, computed, before) if memory is not None else 0
+            local = predict - block.start
+            prediction = recipe.sampler(logits, wanted[:, local], generators)
+            if revise is not None:
+                prediction = dataclasses.replace(prediction, current=ids[:, local])
+            alone_now = (alone and within == 0) or carried
+            chosen = (prediction.open & (predict == block.start)).to(canvas.tokens.device) if alone_now else accept(prediction)
             canvas.write(predict, chosen, prediction.tokens)
-            ids = canvas.mirror(block)
-            accepted = open & (ids >= 0)
+            known, ids = ids, canvas.mirror(block)
+            accepted = wanted & (ids >= 0) if revise is None else ids != known
+            pending = torch.zeros_like(wanted) if revise is None else revise(ids)
+            if grid is not None and memory is not None and revise is not None and not accepted.any() and block.end == before + grid:
+                settled = settle(settled, computed, block.end)
             if stops:
-                for row, position in enumerate(stop_positions(ids, stop_ids, recipe.early_stop)):
-                    if position is not None and finished[row] is None:
+                for row, position in enumerate(stop_positions(ids, canvas.given[:, span], stop_ids, recipe.early_stop)):
+                    if position is not None and finished[row] is None and not pending[row].any():
                         finished[row] = "stop"
-                        canvas.finish(row, block.start + position + 1, model.config.pad_id)
+                        canvas.finish(row, block.start + position + 1, config.pad_id)
+            wanted = canvas.open[:, span].clone() if revise is None else pending
             if block.end >= limit:
-                done = ~canvas.open.any(1)
+                done = ~canvas.open.any(1) & ~pending.any(1)
                 finished = [reason or ("length" if full else None) for reason, full in zip(finished, done.tolist(), strict=True)]
-            yield Step(step, block, computed, visible, accepted, ids, canvas.tokens, tuple(finished), getattr(attention, "recall", None))
+            recall, tentative = getattr(attention, "recall", None), bool(pending.any())
+            yield Step(step, block, computed, seen, accepted, ids, canvas.tokens, tuple(finished), recall, tentative, tuple(canvas.begins))
             if accepted.any() or not recipe.reuse:
                 logits = None
             step += 1
-            within += 1
+            within += not carried
         index += 1
+
+
+def settle(settled: int, computed: Positions, until: int) -> int:
+    """Up to where keys and values are final in a block-causal model: `until`, once everything from `settled` to there was computed as it stands."""
+    fresh = int(((computed >= settled) & (computed < until)).sum())
+    return until if fresh == until - settled > 0 else settled
 
 
 def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:

@@ -11,11 +11,12 @@ import torch
 
 from mezzotint.canvas import Canvas
 from mezzotint.denoising import Generation, Step, Tally, denoise
+from mezzotint.models.config import ModelConfig
 from mezzotint.models.families import family_of
 from mezzotint.models.loading import CheckpointError, folder_of, load_model, read_config
 from mezzotint.models.rope import RopeScaling
 from mezzotint.models.transformer import Transformer
-from mezzotint.recipe import Recipe
+from mezzotint.recipe import Recipe, round_up
 from mezzotint.recipes import named
 
 Messages = Sequence[dict[str, str]]
@@ -31,15 +32,25 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str | None = None,
     rope_scaling: RopeScaling | str | None = None,
+    mask_id: int | None = None,
+    block_causal: int | None = None,
+    weights: str | None = None,
 ) -> tuple[Transformer, Any]:
     """A model and its tokenizer, from a folder, a hub id, or (None) the bundled one. Arguments as for `load_model`.
 
-    The end of a chat turn (`<|eot_id|>`, `<|im_end|>`) is added to the model's stop ids if the tokenizer has it.
+    The end of a chat turn (`<|eot_id|>`, `<|im_end|>`) is added to the model's stop ids if the tokenizer has it. Families that keep their chat
+    template in code, or fix a variable of it, have it set on the tokenizer.
     """
     folder = folder_of(source)
-    model = load_model(folder, device=device, dtype=dtype, rope_scaling=rope_scaling)
+    model = load_model(folder, device=device, dtype=dtype, rope_scaling=rope_scaling, mask_id=mask_id, block_causal=block_causal, weights=weights)
     tokenizer = load_tokenizer(folder)
-    turn_end = tokenizer.get_vocab().get(family_of(read_config(folder)).TURN_END)
+    family = family_of(read_config(folder))
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = getattr(family, "CHAT_TEMPLATE", None)
+    elif isinstance(tokenizer.chat_template, str):
+        fixed = getattr(family, "TEMPLATE_VARIABLES", {})
+        tokenizer.chat_template = "".join(f"{{%- set {name} = {value} -%}}" for name, value in fixed.items()) + tokenizer.chat_template
+    turn_end = tokenizer.get_vocab().get(family.TURN_END)
     if turn_end is not None and turn_end not in model.config.stop_ids:
         model.config = dataclasses.replace(model.config, stop_ids=(*model.config.stop_ids, turn_end))
     return model, tokenizer
@@ -63,8 +74,16 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def default_recipe(model: Transformer) -> Recipe:
-    """The recipe that is used when none is given: the family's own plain decoding."""
-    return named("dream-greedy" if model.config.family == "dream" else "plain")
+    """The recipe that is used when none is given: the family's own decoding, in the blocks that the model was trained in."""
+    return fitted(named(model.config.recipe), model.config)
+
+
+def fitted(recipe: Recipe, config: ModelConfig) -> Recipe:
+    """A recipe with the model's trained blocks. Models that take a block's first token from the block before are decoded in the recipe's smaller ones."""
+    block = config.block_length
+    if block is None or (config.carry and block % recipe.width == 0):
+        return recipe
+    return recipe.with_(block_length=block, gen_length=round_up(recipe.gen_length, block), steps=None)
 
 
 def encode(tokenizer: Any, prompt: str | Messages, *, chat: bool | None = None) -> list[int]:
@@ -103,6 +122,12 @@ def answer_ids(row: Sequence[int], stop_ids: Sequence[int], limit: int | None = 
     return kept, end is not None
 
 
+def until(text: str, mark: str) -> tuple[str, bool]:
+    """The text before `mark`, and whether it is there. No mark: the whole text."""
+    before, found, _ = text.partition(mark) if mark else (text, "", "")
+    return before, bool(found)
+
+
 def generate(
     model: Transformer,
     tokenizer: Any,
@@ -125,7 +150,6 @@ def generate(
     for row in ids:
         check_length(model, row)
     begun = time.perf_counter()
-    start = max(map(len, ids))
     tally = Tally(len(ids), recipe)
     seconds = [0.0] * len(ids)
     last: Step | None = None
@@ -138,9 +162,10 @@ def generate(
             on_step(last)
     assert last is not None
     results = []
-    for row, tokens in enumerate(last.tokens[:, start:].tolist()):
-        kept, stopped = answer_ids(tokens, model.config.stop_ids, recipe.max_tokens)
-        text = tokenizer.decode(kept, skip_special_tokens=True)
+    for row, (tokens, begin) in enumerate(zip(last.tokens.tolist(), last.begins, strict=True)):
+        kept, stopped = answer_ids(tokens[begin:], model.config.stop_ids, recipe.max_tokens or recipe.gen_length)
+        text, ended = until(tokenizer.decode(kept, skip_special_tokens=True), model.config.stop_text)
+        stopped = stopped or ended
         reason = ("stop" if stopped else "length",)
         results.append(Generation(torch.tensor(kept, dtype=torch.long), tally.row_forwards[row], tally.row_positions[row], seconds[row], reason, recipe, text))
     return results if several else results[0]
@@ -156,12 +181,13 @@ def stream(
     decided: list[int] = []
     sent = ""
     for step in denoise(model, torch.tensor([ids]), recipe, seed=seed):
-        row = step.ids[0].tolist()
-        known = row.index(-1) if -1 in row else len(row)
-        decided = decided[: step.block.start - len(ids)] + row[:known]
-        kept, stopped = answer_ids(decided, model.config.stop_ids, recipe.max_tokens)
-        text = tokenizer.decode(kept, skip_special_tokens=True)
-        whole = text if stopped or step.finished[0] else text.rstrip("�")
+        begin = step.begins[0]
+        row = step.ids[0].tolist()[max(0, begin - step.block.start) :]
+        known = 0 if step.tentative else row.index(-1) if -1 in row else len(row)
+        decided = decided[: max(0, step.block.start - begin)] + row[:known]
+        kept, stopped = answer_ids(decided, model.config.stop_ids, recipe.max_tokens or recipe.gen_length)
+        text, ended = until(tokenizer.decode(kept, skip_special_tokens=True), model.config.stop_text)
+        whole = text if stopped or ended or step.finished[0] else text[: len(text) - len(model.config.stop_text)].rstrip("�")
         if len(whole) > len(sent):
             yield whole[len(sent) :]
             sent = whole

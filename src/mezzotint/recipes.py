@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mezzotint.attention import SparseD
 from mezzotint.cache import DelayedCache, DualCache, FeatureCache, PrefixCache, PromptCache
-from mezzotint.commit import EntropyBound, Factor, Origin, Threshold, Timed
+from mezzotint.commit import AtLeast, Edit, EntropyBound, Factor, Linear, Origin, Threshold, Timed
 from mezzotint.recipe import Recipe
 from mezzotint.suffix import DPad
 
@@ -35,6 +35,9 @@ _DPAD_TASKS = {
 
 _PARALLEL = Recipe(commit=Threshold(0.9))
 
+_BLOCKS = Recipe(gen_length=256, cache=PrefixCache())
+"""Block-causal models: the cache is exact for them."""
+
 RECIPES: dict[str, Named] = {
     "plain": Named(Recipe(), "one token per forward, the surest first, blocks of 32: what every other recipe is compared with"),
     "threshold": Named(_PARALLEL, "Fast-dLLM (arXiv 2505.22618): every token at least 0.9 sure"),
@@ -60,6 +63,16 @@ RECIPES: dict[str, Named] = {
     "dream-maskgit": Named(
         _DREAM.with_(confidence="probability", temperature=0.05), "SparseD's Dream script: maskgit_plus, temperature 0.05, top-p 0.95; top-k off"
     ),
+    "sdar": Named(_BLOCKS.with_(block_length=4, commit=AtLeast(0.85)), "SDAR generate.py (arXiv 2510.06303), low_confidence_dynamic, here greedy; give its blocks"),
+    "llada2": Named(_BLOCKS.with_(commit=AtLeast(0.95)), "LLaDA2.0's generate: threshold 0.95, blocks of 32, at least one token per forward"),
+    "llada2.1-quality": Named(_BLOCKS.with_(commit=Edit(0.7, 0.5)), "LLaDA2.1's model card, quality mode: tokens of the block may be rewritten"),
+    "llada2.1-speed": Named(_BLOCKS.with_(commit=Edit(0.5, 0.0)), "LLaDA2.1's model card, speed mode"),
+    "a2d": Named(Recipe(commit=Linear()), "dllm's MDLM sampler as in its examples: 128 tokens, blocks of 32, one token per forward"),
+    "a2d-blocks": Named(_BLOCKS.with_(gen_length=128, commit=Linear()), "dllm's BD3LM sampler, for its bd3lm checkpoints, with the exact cache"),
+    "fast-dllm-v2": Named(
+        _BLOCKS.with_(block_length=8, commit=AtLeast(0.9)), "Fast-dLLM v2 (arXiv 2509.26328): threshold 0.9, small blocks of 8 inside the trained ones"
+    ),
+    "bd3lm": Named(_BLOCKS.with_(block_length=4), "one token per forward, greedy; the official samplers of BD3-LM (arXiv 2503.09573) draw at random; give its blocks"),
     "dream-origin": Named(_DREAM.with_(commit=Origin()), "Dream's origin sampler: positions unmasked at random along the time schedule"),
     **{
         f"dpad:{task}": Named(

@@ -21,7 +21,7 @@ class Moment:
     """Where a run stands before a forward.
 
     step: steps taken so far; block: the active one; within: steps taken inside it; shift: 1 for models that predict a position from the row
-    before it, else 0; total: steps of the recipe's schedule; committed: share of the wanted positions that are decided, in the row that has the fewest.
+    before it, else 0; trained: where the block of a block-causal model begins in which the active block lies (None: the model sees everything); total: steps of the recipe's schedule; committed: share of the wanted positions that are decided, in the row that has the fewest.
     """
 
     step: int
@@ -30,11 +30,13 @@ class Moment:
     shift: int = 0
     total: int = 1
     committed: float = 0.0
+    trained: int | None = None
 
     @property
     def first(self) -> int:
-        """The first position whose row is needed to predict the block."""
-        return max(0, self.block.start - self.shift)
+        """The first position whose row is needed to predict the block: rows of one trained block see each other."""
+        first = max(0, self.block.start - self.shift)
+        return first if self.trained is None else min(first, self.trained)
 
 
 @runtime_checkable

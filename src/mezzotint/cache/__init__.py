@@ -4,7 +4,16 @@ from mezzotint.cache.delayed import DelayedCache, PromptCache
 from mezzotint.cache.fast_dllm import DualCache, PrefixCache
 from mezzotint.cache.feature import FeatureCache
 from mezzotint.cache.none import NoCache
+from mezzotint.cache.sub_block import SubBlockCache
 
-CACHES: dict[str, type] = {"none": NoCache, "prefix": PrefixCache, "dual": DualCache, "delayed": DelayedCache, "prompt": PromptCache, "feature": FeatureCache}
+CACHES: dict[str, type] = {
+    "none": NoCache,
+    "prefix": PrefixCache,
+    "dual": DualCache,
+    "delayed": DelayedCache,
+    "prompt": PromptCache,
+    "feature": FeatureCache,
+    "sub_block": SubBlockCache,
+}
 
-__all__ = ["CACHES", "DelayedCache", "DualCache", "FeatureCache", "NoCache", "PrefixCache", "PromptCache"]
+__all__ = ["CACHES", "DelayedCache", "DualCache", "FeatureCache", "NoCache", "PrefixCache", "PromptCache", "SubBlockCache"]

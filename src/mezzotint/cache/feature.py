@@ -82,9 +82,7 @@ class FeatureRun:
         attention, hidden = layer.attention, layer.attention_norm(x)
         known = self.features.get(index)
         if index == 0 or known is None or (prompt_due and response_due):
-            q = attention.turn(attention.split(attention.q(hidden), attention.heads), cos, sin)
-            k = attention.turn(attention.split(attention.k(hidden), attention.kv_heads), cos, sin)
-            v = attention.split(attention.v(hidden), attention.kv_heads)
+            q, k, v = attention.query(hidden, cos, sin), attention.key(hidden, cos, sin), attention.value(hidden)
             mixed = attention.out(attend(index, q, k, v, scope).transpose(1, 2).flatten(-2))
             x = x + mixed
             added = layer.mlp(layer.mlp_norm(x))
@@ -97,9 +95,7 @@ class FeatureRun:
         some = pick(hidden, rows)
         near = rows[:, None, :, None].expand(-1, -1, -1, cos.shape[-1])
         cos, sin = (angle.expand(len(x), -1, -1, -1).gather(2, near) for angle in (cos, sin))
-        q = attention.turn(attention.split(attention.q(some), attention.heads), cos, sin)
-        k = attention.turn(attention.split(attention.k(some), attention.kv_heads), cos, sin)
-        v = attention.split(attention.v(some), attention.kv_heads)
+        q, k, v = attention.query(some, cos, sin), attention.key(some, cos, sin), attention.value(some)
         where = rows[:, None, :, None].expand_as(k)
         known.k.scatter_(2, where, k)
         known.v.scatter_(2, where, v)

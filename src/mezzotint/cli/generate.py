@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> int:
     if not prompt.strip():
         raise ValueError("the prompt is empty; give some text")
     import mezzotint as mz
-    from mezzotint.generation import default_recipe, encode
+    from mezzotint.generation import default_recipe
 
     model, tokenizer = options.load(args)
     recipe = options.recipe_of(args, default_recipe(model))
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if args.watch:
         from mezzotint.cli.watch import Watch
 
-        with Watch(tokenizer, len(encode(tokenizer, prompt, chat=chat)), model.config.stop_ids) as watch:
+        with Watch(tokenizer, None, model.config.stop_ids) as watch:
             result = mz.generate(model, tokenizer, prompt, recipe, seed=args.seed, chat=chat, on_step=watch)
     elif args.json:
         result = mz.generate(model, tokenizer, prompt, recipe, seed=args.seed, chat=chat)

@@ -10,13 +10,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--length", type=int, help="canvas length in tokens for the memory estimate (default: the trained length)")
     parser.add_argument("--batch", type=int, default=1, help="rows at once for the memory estimate")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's)")
+    options.add_quirks(parser)
     options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from mezzotint.models.information import describe
 
-    found = describe(args.model, length=args.length, batch=args.batch, dtype=args.dtype)
+    found = describe(args.model, length=args.length, batch=args.batch, dtype=args.dtype, **options.quirks(args))
     if args.json:
         options.print_json(found)
         return 0

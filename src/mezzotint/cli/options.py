@@ -15,7 +15,7 @@ RECIPE_FIELDS = {
     "block_length": ("N", "masks decoded together; 'none' for the whole canvas"),
     "steps": ("N", "forwards for the canvas, a multiple of the blocks (default: gen_length)"),
     "max_tokens": ("N", "at most N tokens; the canvas grows block by block"),
-    "commit": ("RULE", "quota, timed, origin, threshold:tau=0.9, factor:f=1 or entropy_bound:gamma=0.1"),
+    "commit": ("RULE", "quota, timed, origin, linear, threshold:tau=0.9, factor:f=1, entropy_bound:gamma=0.1, at_least:tau=0.85, sequential or edit:tau=0.7"),
     "suffix": ("NAME", "full, none, dpad:window=256,k=4,a=2 or uniform:number=64,window=256"),
     "cache": ("NAME", "none, prefix, dual or delayed:refresh=8"),
     "attention": ("NAME", "dense"),
@@ -35,7 +35,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint folder or hub id (default: the bundled model)")
     group.add_argument("--device", default=None, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     group.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's)")
+    add_quirks(group)
     group.add_argument("--rope-scaling", metavar="KIND:FACTOR", help="beyond the trained length: linear:2, ntk:4, yarn:4, or a JSON file (LongRoPE)")
+
+
+def add_quirks(group: argparse._ActionsContainer) -> None:
+    """What a checkpoint's own files may not say about it."""
+    group.add_argument("--mask-id", type=int, metavar="ID", help="the mask token, where neither config.json nor the tokenizer names the right one")
+    group.add_argument("--block-causal", type=int, metavar="N", help="the model was trained in blocks of N (A2D's bd3lm checkpoints: 32)")
+    group.add_argument("--weights", metavar="KIND", help="int8: MLP and expert weights as 8-bit integers, half the memory of bf16")
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +77,11 @@ def load(args: argparse.Namespace) -> "tuple[Transformer, Any]":
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError):
         raise ValueError(f"device={device!r} is not available here; accepted: cpu" + (", cuda" if torch.cuda.is_available() else "")) from None
-    return mz.load(args.model, device=device, dtype=args.dtype, rope_scaling=args.rope_scaling)
+    return mz.load(args.model, device=device, dtype=args.dtype, rope_scaling=args.rope_scaling, **quirks(args))
+
+
+def quirks(args: argparse.Namespace) -> dict[str, Any]:
+    return {"mask_id": args.mask_id, "block_causal": args.block_causal, "weights": args.weights}
 
 
 def recipe_of(args: argparse.Namespace, default: "Recipe") -> "Recipe":

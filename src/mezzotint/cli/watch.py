@@ -14,10 +14,10 @@ FRESH = ("bold black on bright_yellow", "bright_yellow", "yellow")
 class Watch:
     """Use as a context manager and as `on_step`. Leaves the terminal as it was, also after Ctrl-C.
 
-    start: the first canvas position drawn; given: ids that stand after it from the beginning, by position.
+    start: the first canvas position drawn (None: the first generated one); given: ids that stand after it from the beginning, by position.
     """
 
-    def __init__(self, tokenizer: Any, start: int, stop_ids: tuple[int, ...], given: dict[int, int] | None = None, console: Console | None = None):
+    def __init__(self, tokenizer: Any, start: int | None, stop_ids: tuple[int, ...], given: dict[int, int] | None = None, console: Console | None = None):
         self.tokenizer, self.start, self.stop_ids = tokenizer, start, stop_ids
         self.console = console or Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
@@ -44,7 +44,7 @@ class Watch:
         """The generated part of the canvas as coloured text."""
         drawn = Text()
         visible = set(step.visible.tolist())
-        for position in range(self.start, step.tokens.shape[1]):
+        for position in range(step.begins[0] if self.start is None else self.start, step.tokens.shape[1]):
             if position in self.ids:
                 token = self.ids[position]
                 age = step.index - self.age[position]

@@ -1,6 +1,37 @@
 """Which predictions become tokens: samplers with their confidences, and commit rules."""
 
-from mezzotint.commit.rules import RULES, EntropyBound, Factor, Origin, Quota, Rule, Threshold, Timed
+from mezzotint.commit.blocks import AtLeast, Edit, Sequential
+from mezzotint.commit.rules import EntropyBound, Factor, Linear, Origin, Quota, Rule, Threshold, Timed
 from mezzotint.commit.sampling import CONFIDENCES, SAMPLINGS, Prediction, Sampler
 
-__all__ = ["CONFIDENCES", "RULES", "SAMPLINGS", "EntropyBound", "Factor", "Origin", "Prediction", "Quota", "Rule", "Sampler", "Threshold", "Timed"]
+RULES: dict[str, type] = {
+    "quota": Quota,
+    "timed": Timed,
+    "origin": Origin,
+    "linear": Linear,
+    "threshold": Threshold,
+    "factor": Factor,
+    "entropy_bound": EntropyBound,
+    "at_least": AtLeast,
+    "sequential": Sequential,
+    "edit": Edit,
+}
+
+__all__ = [
+    "CONFIDENCES",
+    "RULES",
+    "SAMPLINGS",
+    "AtLeast",
+    "Edit",
+    "EntropyBound",
+    "Factor",
+    "Linear",
+    "Origin",
+    "Prediction",
+    "Quota",
+    "Rule",
+    "Sampler",
+    "Sequential",
+    "Threshold",
+    "Timed",
+]

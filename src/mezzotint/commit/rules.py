@@ -207,4 +207,32 @@ class EntropyBound:
         return accept
 
 
-RULES: dict[str, type] = {"quota": Quota, "timed": Timed, "origin": Origin, "threshold": Threshold, "factor": Factor, "entropy_bound": EntropyBound}
+@dataclass(frozen=True)
+class Linear:
+    """Time runs evenly from 1 to 0; each step commits the expected number of the masks left, rounded (MDLM as in dllm).
+
+    With more steps than masks, steps that would commit nothing are left out.
+    """
+
+    def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
+        counts = [expected(masks, steps) for masks in open.sum(1).tolist()]
+        step = 0
+
+        def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
+            nonlocal step
+            now = [row[step] if step < len(row) else 0 for row in counts]
+            step += 1
+            return best(prediction, [min(n, left) for n, left in zip(now, prediction.open.sum(1).tolist(), strict=True)])
+
+        return accept
+
+
+def expected(masks: int, steps: int) -> list[int]:
+    """Tokens per step along an even schedule, without the steps that have none. Rounded as the official code rounds: the ratio of times in fp32."""
+    times = [torch.tensor((steps - step) / steps, dtype=torch.float32) for step in range(steps + 1)]
+    counts = []
+    for now, then in zip(times, times[1:]):
+        count = min(masks, round(masks * (1 - ((1 - (1 - then)) / (1 - (1 - now))).item())))
+        masks -= count
+        counts.append(count)
+    return [count for count in counts if count]

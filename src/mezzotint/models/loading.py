@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,8 +12,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mezzotint.models.config import ModelConfig
+from mezzotint.models.experts import Experts
 from mezzotint.models.families import family_of
-from mezzotint.models.families.names import translate
+from mezzotint.models.families.names import derived, translate
+from mezzotint.models.int8 import Int8Linear, shrink
 from mezzotint.models.rope import RopeScaling, frequencies
 from mezzotint.models.transformer import Transformer
 
@@ -54,14 +57,50 @@ def folder_of(source: str | Path | None, *, weights: bool = True) -> Path:
         raise CheckpointError(f"model={text!r} is not a local folder and could not be fetched from the hub ({reason})") from None
 
 
-def configure(folder: Path) -> tuple[ModuleType, ModelConfig]:
-    """The family and shape of the checkpoint in a folder."""
+def configure(folder: Path, *, mask_id: int | None = None, block_causal: int | None = None) -> tuple[ModuleType, ModelConfig]:
+    """The family and shape of the checkpoint in a folder; mask_id, block_causal: as for `load_model`."""
     raw = read_config(folder)
     try:
         family = family_of(raw)
-        return family, family.configure(raw)
+        if mask_id is not None:
+            raw["mask_token_id"] = mask_id
+        elif raw.get("mask_token_id") is None:
+            raw["mask_token_id"] = next((found for name in getattr(family, "MASKS", ()) if (found := added_tokens(folder).get(name)) is not None), None)
+        return family, in_blocks(family.configure(raw), block_causal)
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}") from None
+
+
+def in_blocks(config: ModelConfig, length: int | None) -> ModelConfig:
+    """The block length that the user gives, for families trained in blocks and for those whose config.json does not say whether they were (A2D)."""
+    if length is None:
+        return config
+    if config.block_length is None and config.family != "a2d":
+        raise ValueError(f"block_causal={length} is for models trained in blocks; {config.family} sees its whole canvas")
+    if length < 0 or (length == 0 and config.family != "a2d"):
+        raise ValueError(f"block_causal={length} must be a number of tokens, at least 1")
+    recipe = config.recipe if config.family != "a2d" else "a2d-blocks" if length else "a2d"
+    return dataclasses.replace(config, block_length=length or None, recipe=recipe)
+
+
+def added_tokens(folder: Path) -> dict[str, int]:
+    """Special tokens and their ids, from whichever of the tokenizer's files list them."""
+    found: dict[str, int] = {}
+    for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json"):
+        try:
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if not isinstance(content, dict):
+            continue
+        listed, decoder = content.get("added_tokens"), content.get("added_tokens_decoder")
+        if name == "added_tokens.json":
+            found |= {token: number for token, number in content.items() if isinstance(number, int)}
+        if isinstance(listed, list):
+            found |= {t["content"]: t["id"] for t in listed if isinstance(t, dict) and isinstance(t.get("id"), int) and isinstance(t.get("content"), str)}
+        if isinstance(decoder, dict):
+            found |= {t["content"]: int(number) for number, t in decoder.items() if number.isdigit() and isinstance(t, dict) and "content" in t}
+    return found
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -118,6 +157,9 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str | None = None,
     rope_scaling: RopeScaling | str | None = None,
+    mask_id: int | None = None,
+    block_causal: int | None = None,
+    weights: str | None = None,
 ) -> Transformer:
     """A model from a folder, a hub id or (None) the package itself, in evaluation mode.
 
@@ -125,11 +167,16 @@ def load_model(
         stored as bf16, computes in float32 on a CPU. On a CPU with the checkpoint's own dtype the weights stay memory-mapped;
         otherwise they are converted one by one.
     rope_scaling: for contexts beyond the trained length, e.g. "ntk:4" (see `RopeScaling`).
+    mask_id: the mask token's id, where neither config.json nor the tokenizer names the right one.
+    block_causal: tokens per block of a model trained in blocks, where config.json does not say (A2D's bd3lm checkpoints: 32; 0: none).
+    weights: "int8" keeps the weights of MLPs and experts as 8-bit integers with one scale per row, half the memory of bf16.
     Raises CheckpointError naming the file or tensor that is missing, damaged or of the wrong shape.
     """
     folder = folder_of(source)
     device = torch.device(device)
-    family, config = configure(folder)
+    family, config = configure(folder, mask_id=mask_id, block_causal=block_causal)
+    if weights not in (None, "int8"):
+        raise ValueError(f"weights={weights!r} is unknown; accepted: int8")
     if rope_scaling is not None:
         scaling = RopeScaling.parse(rope_scaling) if isinstance(rope_scaling, str) else rope_scaling
         if scaling.original_length == 0:
@@ -139,22 +186,51 @@ def load_model(
     wanted = dtype_of(dtype)
     if wanted is None and folder == BUNDLED and device.type == "cpu":
         wanted = torch.float32
+    files = tensor_files(folder)
+    if config.tied_head and (head := family.OUTER.get("head.weight")) in files:
+        config = dataclasses.replace(config, tied_head=same_tensor(files, head, family.OUTER["embedding.weight"]))
     with torch.device("meta"):
         model = Transformer(config)
-    files = tensor_files(folder)
+        if weights == "int8":
+            shrink(model.layers)
     expected = dict(model.named_parameters())
-    for ours, theirs in translate(family, config).items():
-        if theirs not in files:
-            raise CheckpointError(f"{folder} has no tensor {theirs!r}")
-        weight = read_tensor(files[theirs], theirs, device, wanted)
+    tables = {ours: ((theirs,), None) for ours, theirs in translate(family, config).items()}
+    tables |= {ours: (made.names, made.make) for ours, made in derived(family, config).items()}
+    for ours, (theirs, make) in tables.items():
+        missing = next((name for name in theirs if name not in files), None)
+        if missing is not None:
+            raise CheckpointError(f"{folder} has no tensor {missing!r}")
+        owner, _, name = ours.rpartition(".")
+        module = model.get_submodule(owner)
+        integer = isinstance(module, Int8Linear) and name == "weight"
+        parts = [read_tensor(files[part], part, torch.device("cpu") if integer else device, None if integer else wanted) for part in theirs]
+        try:
+            weight = parts[0] if make is None else make(*parts)
+        except ValueError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
         wanted = wanted or weight.dtype
         if weight.shape != expected[ours].shape:
-            raise CheckpointError(f"{files[theirs].name}: {theirs} has shape {tuple(weight.shape)}, config.json asks for {tuple(expected[ours].shape)}")
-        owner, _, name = ours.rpartition(".")
-        setattr(model.get_submodule(owner), name, nn.Parameter(weight, requires_grad=False))
+            raise CheckpointError(f"{files[theirs[0]].name}: {theirs[0]} has shape {tuple(weight.shape)}, config.json asks for {tuple(expected[ours].shape)}")
+        if isinstance(module, Int8Linear) and integer:
+            module.store(weight, device)
+        else:
+            setattr(module, name, nn.Parameter(weight, requires_grad=False))
     if config.tied_head:
         model.head.weight = model.embedding.weight
+    if device.type == "cuda" and wanted == torch.bfloat16 and weights is None:
+        for module in model.modules():
+            if isinstance(module, Experts):
+                module.stack()
     return model.eval()
+
+
+def same_tensor(files: dict[str, Path], one: str, other: str) -> bool:
+    """Whether a checkpoint that ties its head to its embedding, and stores both, stores the same twice; warns if it does not."""
+    cpu = torch.device("cpu")
+    if other in files and torch.equal(read_tensor(files[one], one, cpu, None), read_tensor(files[other], other, cpu, None)):
+        return True
+    warnings.warn(f"config.json ties {one} to {other}, but {files[one].name} stores a different {one}, which is used", stacklevel=3)
+    return False
 
 
 def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:

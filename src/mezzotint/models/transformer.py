@@ -1,7 +1,8 @@
-"""One bidirectional transformer for every dense family (LLaDA, Dream): RMSNorm, RoPE, SwiGLU, optional GQA and biases.
+"""One transformer for every family: pre-norm, RoPE, a gated MLP or experts; the variations are in `ModelConfig`.
 
 Positions are explicit: a forward computes the rows `at` and lets them see the rows `over`; what is seen but not
-computed comes from a `Memory`. Who looks at whom inside that is the attention callable's business.
+computed comes from a `Memory`. Who looks at whom inside that is the attention callable's business, within what the model was
+trained to see: everything, the blocks up to its own (block-causal), or in some layers a window.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mezzotint.models.config import ModelConfig
+from mezzotint.models.experts import Experts
 from mezzotint.models.memory import Memory
+from mezzotint.models.mlp import MLP
+from mezzotint.models.norms import norm
 from mezzotint.models.rope import angles, frequencies, rotate
 
 
@@ -23,12 +27,25 @@ class Scope:
     """Where a forward takes place: canvas positions on the host, and the keys that are real.
 
     at: (rows,) positions computed; over: (visible,) positions seen, at ⊆ over;
-    valid: (batch, visible) on the device, False on the padding of shorter prompts; None when nothing is padded.
+    valid: (batch, visible) on the device, False on the padding of shorter prompts; None when nothing is padded;
+    mask: (batch or 1, 1, rows, visible) on the device, False where a row may not look, padding included, for models and layers that do not see
+    everything; None elsewhere. Sparse attention is not asked where there is a mask.
     """
 
     at: Int[Tensor, " rows"]
     over: Int[Tensor, " visible"]
     valid: Bool[Tensor, "b visible"] | None = None
+    mask: Bool[Tensor, "_ 1 rows visible"] | None = None
+
+    def within(self, allowed: Bool[Tensor, "rows visible"], device: torch.device) -> "Scope":
+        """This scope where a row looks only where it is allowed to, and always at itself: a row that saw nothing would have no value."""
+        if allowed.all():
+            return self
+        mask = allowed.to(device, non_blocking=True)[None, None]
+        if self.valid is not None:
+            itself = (self.at[:, None] == self.over).to(device, non_blocking=True)
+            mask = mask & self.valid[:, None, None, :] | itself
+        return Scope(self.at, self.over, self.valid, mask)
 
 
 Attend = Callable[[int, Tensor, Tensor, Tensor, Scope], Tensor]
@@ -36,21 +53,11 @@ Attend = Callable[[int, Tensor, Tensor, Tensor, Scope], Tensor]
 
 
 def dense(layer: int, q: Tensor, k: Tensor, v: Tensor, scope: Scope) -> Tensor:
-    """Every row sees every valid position."""
-    mask = None if scope.valid is None else scope.valid[:, None, None, :]
+    """Every row sees every valid position that its model lets it see."""
+    mask = scope.mask
+    if mask is None and scope.valid is not None:
+        mask = scope.valid[:, None, None, :]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
-
-
-class RMSNorm(nn.Module):
-    """x / rms(x) in fp32, cast back, then times the weight, as LLaDA and Qwen2 do."""
-
-    def __init__(self, size: int, eps: float):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype) * self.weight
 
 
 class Attention(nn.Module):
@@ -61,21 +68,35 @@ class Attention(nn.Module):
         self.q = nn.Linear(config.hidden_size, config.heads * config.head_dim, bias=config.qkv_bias)
         self.k = nn.Linear(config.hidden_size, config.kv_heads * config.head_dim, bias=config.qkv_bias)
         self.v = nn.Linear(config.hidden_size, config.kv_heads * config.head_dim, bias=config.qkv_bias)
-        self.out = nn.Linear(config.heads * config.head_dim, config.hidden_size, bias=False)
+        self.q_norm = norm(config, config.head_dim) if config.qk_norm else nn.Identity()
+        self.k_norm = norm(config, config.head_dim) if config.qk_norm else nn.Identity()
+        self.out = nn.Linear(config.heads * config.head_dim, config.hidden_size, bias=config.out_bias)
 
     def split(self, x: Tensor, heads: int) -> Tensor:
         return x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
 
     def turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Rotate in fp32 (LLaDA) or in the activations' dtype (Dream)."""
+        """Rotate in fp32 (LLaDA) or in the activations' dtype; features beyond the angles stay as they are."""
+        turned, rest = x.split((cos.shape[-1], x.shape[-1] - cos.shape[-1]), dim=-1)
         if self.full_precision:
-            return rotate(x.float(), cos, sin).to(x.dtype)
-        return rotate(x, cos.to(x.dtype), sin.to(x.dtype))
+            turned = rotate(turned.float(), cos, sin).to(x.dtype)
+        else:
+            turned = rotate(turned, cos.to(x.dtype), sin.to(x.dtype))
+        return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
+
+    def query(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotated queries (b, heads, rows, dim)."""
+        return self.turn(self.q_norm(self.split(self.q(x), self.heads)), cos, sin)
+
+    def key(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotated keys (b, kv, rows, dim)."""
+        return self.turn(self.k_norm(self.split(self.k(x), self.kv_heads)), cos, sin)
+
+    def value(self, x: Tensor) -> Tensor:
+        return self.split(self.v(x), self.kv_heads)
 
     def forward(self, layer: int, x: Tensor, cos: Tensor, sin: Tensor, scope: Scope, attend: Attend, memory: Memory | None) -> Tensor:
-        q = self.turn(self.split(self.q(x), self.heads), cos, sin)
-        k = self.turn(self.split(self.k(x), self.kv_heads), cos, sin)
-        v = self.split(self.v(x), self.kv_heads)
+        q, k, v = self.query(x, cos, sin), self.key(x, cos, sin), self.value(x)
         if memory is not None:
             memory.write(layer, scope.at, k, v)
             k, v = memory.read(layer, scope.over)
@@ -83,28 +104,30 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).flatten(-2))
 
 
-class MLP(nn.Module):
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.gate = nn.Linear(config.hidden_size, config.mlp_size, bias=False)
-        self.up = nn.Linear(config.hidden_size, config.mlp_size, bias=False)
-        self.down = nn.Linear(config.mlp_size, config.hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
-
-
 class Layer(nn.Module):
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, index: int):
         super().__init__()
-        self.attention_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.attention_norm = norm(config, config.hidden_size) if index or config.first_norm else nn.Identity()
         self.attention = Attention(config)
-        self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.mlp = MLP(config)
+        self.mlp_norm = norm(config, config.hidden_size)
+        mixture = config.mixture
+        self.mlp = MLP(config, config.mlp_size) if mixture is None or index in mixture.dense else Experts(config, mixture)
 
     def forward(self, layer: int, x: Tensor, cos: Tensor, sin: Tensor, scope: Scope, attend: Attend, memory: Memory | None) -> Tensor:
         x = x + self.attention(layer, self.attention_norm(x), cos, sin, scope, attend, memory)
         return x + self.mlp(self.mlp_norm(x))
+
+
+class Transformed(nn.Module):
+    """What some heads do before the vocabulary: a linear map, GELU and a norm (ModernBERT)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.norm = norm(config, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(F.gelu(self.dense(x)))
 
 
 Through = Callable[[int, Layer, Tensor, Tensor, Tensor, Scope, Attend], Tensor]
@@ -118,9 +141,11 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
-        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.embedding_norm = norm(config, config.hidden_size) if config.embedding_norm else nn.Identity()
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.layers))
+        self.norm = norm(config, config.hidden_size)
+        self.transform = Transformed(config) if config.head_transform else nn.Identity()
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.head_bias)
         if config.tied_head:
             self.head.weight = self.embedding.weight
 
@@ -148,7 +173,7 @@ class Transformer(nn.Module):
         padding: Int[Tensor, " b"] | None = None,
         through: Through | None = None,
     ) -> Float[Tensor, "b rows hidden"]:
-        """The final norm's output for the computed rows. Arguments as for `forward`."""
+        """What the head is applied to, for the computed rows. Arguments as for `forward`."""
         at = torch.arange(tokens.shape[1]) if at is None else at
         over = at if over is None else over
         if over is not at and not torch.equal(at, over):
@@ -162,16 +187,30 @@ class Transformer(nn.Module):
         if padding is not None:
             positions = (columns - padding[:, None]).clamp_min(0)
             valid = over.to(device, non_blocking=True)[None] >= padding[:, None]
-        inverse, factor = frequencies(self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
-        cos, sin = angles(positions, inverse.to(device, non_blocking=True), factor)
+        c = self.config
+        turn = self.angles(positions, c.rope_theta)
         scope = Scope(at, over, valid)
-        x = self.embedding(tokens)
+        if c.block_length is not None:
+            blocks = at // c.block_length, over // c.block_length
+            scope = scope.within(blocks[0][:, None] >= blocks[1], device)
+        near, near_turn = scope, turn
+        if c.window is not None:
+            near, near_turn = scope.within((at[:, None] - over).abs() <= c.window, device), self.angles(positions, c.local_theta)
+        x = self.embedding_norm(self.embedding(tokens))
         for index, layer in enumerate(cast(list[Layer], self.layers)):
+            (cos, sin), place = (near_turn, near) if c.local(index) else (turn, scope)
+            look = attend if place.mask is None else dense
             if through is None:
-                x = layer(index, x, cos, sin, scope, attend, memory)
+                x = layer(index, x, cos, sin, place, look, memory)
                 continue
-            x = through(index, layer, x, cos, sin, scope, attend)
-        return self.norm(x)
+            x = through(index, layer, x, cos, sin, place, look)
+        return self.transform(self.norm(x))
+
+    def angles(self, positions: Int[Tensor, "b rows"], theta: float) -> tuple[Tensor, Tensor]:
+        """cos and sin of the rows' angles, fp32."""
+        c = self.config
+        inverse, factor = frequencies(c.rotary_dim or c.head_dim, theta, c.rope_scaling)
+        return angles(positions, inverse.to(positions.device, non_blocking=True), factor)
 
     def forward(
         self,

@@ -2,9 +2,9 @@
 
 from types import ModuleType
 
-from mezzotint.models.families import dream, llada
+from mezzotint.models.families import a2d, dream, fast_dllm, illada, llada, llada2, llada_moe, mdlm, modernbert, sdar
 
-FAMILIES: tuple[ModuleType, ...] = (llada, dream)
+FAMILIES: tuple[ModuleType, ...] = (llada, dream, llada_moe, sdar, llada2, a2d, modernbert, fast_dllm, illada, mdlm)
 
 
 def family_of(config: dict) -> ModuleType:

@@ -59,4 +59,5 @@ def configure(config: dict) -> ModelConfig:
         stop_ids=(eos,),
         pad_id=fields.integer("pad_token_id", eos),
         shift=1,
+        recipe="dream-greedy",
     )

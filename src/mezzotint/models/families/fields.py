@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mezzotint.models.rope import from_checkpoint
+
 
 class Fields:
     def __init__(self, config: dict[str, Any], family: str):
@@ -32,6 +34,63 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise ValueError(f"config.json: {name}={value!r} must be a number above 0")
         return float(value)
+
+    def mask_id(self, usual: int | None = None) -> int:
+        """The mask token's id: the config's, found in the tokenizer's files, given by the user, or the one the family's checkpoints use."""
+        if self.config.get("mask_token_id") is None and usual is None:
+            raise ValueError(f"neither config.json nor the tokenizer's files name the mask token of this {self.family} checkpoint; give its id with mask_id")
+        mask, vocabulary = self.integer("mask_token_id", usual), self.size("vocab_size")
+        if mask >= vocabulary:
+            raise ValueError(f"the mask token's id {mask} lies outside the vocabulary of {vocabulary}; give the right one with mask_id")
+        return mask
+
+    def ids(self, name: str, *usual: int) -> tuple[int, ...]:
+        """One id or a list of them."""
+        value = self.config.get(name)
+        found = list(usual) if value is None else value if isinstance(value, list) else [value]
+        if not found or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in found):
+            raise ValueError(f"config.json: {name}={value!r} must be a token id or a list of them")
+        return tuple(dict.fromkeys(found))
+
+    def rope(self, theta: float) -> "dict[str, Any]":
+        """Rotation: theta, scaling and the share of a head's features that is rotated, at the top or under `rope_parameters`."""
+        nested = self.config.get("rope_parameters") or {}
+        if not isinstance(nested, dict):
+            raise ValueError(f"config.json: rope_parameters={nested!r} must be an object")
+        inside = Fields(self.config | {name: value for name, value in nested.items() if name in ("rope_theta", "partial_rotary_factor")}, self.family)
+        scaled = nested if nested.get("rope_type", "default") != "default" else None
+        share = inside.config.get("partial_rotary_factor")
+        share = 1.0 if share is None or share <= 0 else float(share)
+        length = self.size("max_position_embeddings")
+        return {
+            "rope_theta": inside.number("rope_theta", theta),
+            "rope_scaling": from_checkpoint(self.config.get("rope_scaling") or scaled, length),
+            "rope_full_precision": False,
+            "rotary_dim": None if share == 1.0 else int(self.head_dim() * share) // 2 * 2,
+            "max_length": length,
+        }
+
+    def head_dim(self) -> int:
+        """The width of a head, given or the hidden width shared among them."""
+        heads, hidden = self.size("num_attention_heads"), self.size("hidden_size")
+        if self.config.get("head_dim") is None and hidden % heads:
+            raise ValueError(f"config.json: the width {hidden} is not a multiple of the {heads} heads")
+        return self.size("head_dim", hidden // heads)
+
+    def shape(self, mlp: str = "intermediate_size", eps: str = "rms_norm_eps") -> "dict[str, Any]":
+        """The fields that nearly every family names as Llama and Qwen do."""
+        heads = self.size("num_attention_heads")
+        return {
+            "vocab_size": self.size("vocab_size"),
+            "hidden_size": self.size("hidden_size"),
+            "layers": self.size("num_hidden_layers"),
+            "heads": heads,
+            "kv_heads": self.size("num_key_value_heads", heads),
+            "head_dim": self.head_dim(),
+            "mlp_size": self.size(mlp),
+            "norm_eps": self.number(eps, 1e-6),
+            "tied_head": bool(self.config.get("tie_word_embeddings", False)),
+        }
 
     def demand(self, expected: dict[str, Any]) -> None:
         """Refuse a field whose value selects a network that this family's released checkpoints do not use."""
