@@ -3,7 +3,7 @@
 import time
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +11,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from mezzotint.canvas import Block, Canvas
+from mezzotint.commit import Sampler
 from mezzotint.models.guidance import Guided
-from mezzotint.models.transformer import Transformer
+from mezzotint.models.memory import Memory
+from mezzotint.models.transformer import Attend, Through, Transformer
 from mezzotint.recipe import Recipe, round_up
 from mezzotint.types import Moment, Positions
 
@@ -61,6 +63,26 @@ class Generation:
     @property
     def finish_reason(self) -> str:
         return self.finish_reasons[0]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A forward that a run wants: who is asked, and the arguments of the call (see `Transformer.forward`). `answer` makes it."""
+
+    network: Transformer | Guided
+    tokens: Int[Tensor, "b rows"]
+    at: Positions
+    over: Positions
+    attend: Attend
+    memory: Memory | None
+    padding: Int[Tensor, " b"] | None
+    predict: Positions
+    through: Through | None
+
+    def answer(self) -> Tensor:
+        """The logits (b, wanted, vocab)."""
+        rest = {"attend": self.attend, "memory": self.memory, "padding": self.padding, "predict": self.predict, "through": self.through}
+        return self.network(self.tokens, self.at, over=self.over, **rest)
 
 
 class Tally:
@@ -134,7 +156,19 @@ def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], reci
 
 @torch.inference_mode()
 def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int], *, grows: bool) -> Iterator[Step]:
-    """The loop. `canvas` is filled in place; `grows`: it may be extended up to recipe.max_tokens."""
+    """The loop with its forwards made one by one. `canvas` is filled in place; `grows`: it may be extended up to recipe.max_tokens."""
+    run = turns(model, canvas, recipe, seeds, grows=grows)
+    for turn in run:
+        yield run.send(turn.answer()) if isinstance(turn, Ask) else turn  # type: ignore[misc]
+
+
+def turns(
+    model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int], *, grows: bool, sampler: Sampler | Callable | None = None
+) -> Generator[Ask | Step, Tensor, None]:
+    """The loop, which leaves its forwards to the caller: it yields an `Ask`, is sent the logits, and yields the `Step` that came of them.
+
+    A step that needs no forward follows without an `Ask`. sampler: in place of the recipe's. To be driven under `torch.inference_mode()`.
+    """
     generators = [torch.Generator().manual_seed(s) for s in seeds]
     grows = grows and recipe.max_tokens is not None
     limit = canvas.start + round_up(recipe.max_tokens or 0, recipe.width) if grows else canvas.length
@@ -148,6 +182,7 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
     stop_ids = torch.tensor(model.config.stop_ids)
     stops = recipe.early_stop != "off" and bool(canvas.open[:, canvas.start :].all())
     finished: list[str | None] = [None] * canvas.batch
+    sample = sampler or recipe.sampler
     step = index = 0
 
     while (block := canvas.block(index, recipe.width)).start < limit and None in finished:
@@ -167,17 +202,18 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
                 moment = Moment(step, block, within, model.config.shift, recipe.blocks * recipe.steps_per_block, canvas.committed)
                 computed = cache(moment, visible)
                 predict = block.start + open.any(0).nonzero()[:, 0]
-                logits = network(
+                logits = yield Ask(
+                    network,
                     canvas.tokens[:, computed.to(canvas.tokens.device, non_blocking=True)],
                     computed,
-                    over=visible,
-                    attend=attention(moment),
-                    memory=memory,
-                    padding=canvas.padding,
-                    predict=predict,
-                    through=getattr(cache, "through", None),
+                    visible,
+                    attention(moment),
+                    memory,
+                    canvas.padding,
+                    predict,
+                    getattr(cache, "through", None),
                 )
-            prediction = recipe.sampler(logits, open[:, predict - block.start], generators)
+            prediction = sample(logits, open[:, predict - block.start], generators)
             chosen = (prediction.open & (predict == block.start)).to(canvas.tokens.device) if alone and within == 0 else accept(prediction)
             canvas.write(predict, chosen, prediction.tokens)
             ids = canvas.mirror(block)
