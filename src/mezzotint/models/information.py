@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from mezzotint.models.config import ModelConfig
 from mezzotint.models.loading import configure, dtype_of, folder_of, read_config
 
 
@@ -22,9 +23,6 @@ def describe(source: str | Path | None = None, *, length: int | None = None, bat
         raise ValueError(f"length={length} and batch={batch} must be at least 1")
     stored = dtype_of(str(raw.get("torch_dtype", raw.get("dtype", "bfloat16"))).removeprefix("torch.")) or torch.bfloat16
     width = (dtype_of(dtype) or stored).itemsize
-    rows = batch * tokens
-    activations = rows * (4 * config.hidden_size + 2 * config.mlp_size + (config.heads + 2 * config.kv_heads) * config.head_dim) * width
-    logits = batch * 32 * config.vocab_size * (width + 8)
     return {
         "model": str(source or "bundled"),
         "family": config.family,
@@ -41,6 +39,17 @@ def describe(source: str | Path | None = None, *, length: int | None = None, bat
         "length": tokens,
         "batch": batch,
         "weights_bytes": config.parameters() * width,
-        "memory_bytes": 2 * config.layers * config.kv_heads * config.head_dim * rows * width,
-        "activations_bytes": activations + logits,
+        "memory_bytes": memory_bytes(config, batch * tokens, width),
+        "activations_bytes": activations_bytes(config, batch * tokens, batch * 32, width),
     }
+
+
+def memory_bytes(config: ModelConfig, rows: int, width: int) -> int:
+    """K and V of every layer for so many positions, at `width` bytes a number."""
+    return 2 * config.layers * config.kv_heads * config.head_dim * rows * width
+
+
+def activations_bytes(config: ModelConfig, rows: int, predicted: int, width: int) -> int:
+    """The widest moment of a forward of `rows` positions that predicts `predicted` of them, with attention that keeps no score matrix."""
+    widest = rows * (4 * config.hidden_size + 2 * config.mlp_size + (config.heads + 2 * config.kv_heads) * config.head_dim) * width
+    return widest + predicted * config.vocab_size * (width + 8)
