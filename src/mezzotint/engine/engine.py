@@ -189,7 +189,8 @@ class Engine:
         batch: list[Ticket] = []
         rows = 0
         for ticket in self.running:
-            assert ticket.run is not None and ticket.run.ask is not None
+            assert ticket.run is not None
+            assert ticket.run.ask is not None
             ask = ticket.run.ask
             if batch and (not packable(ask) or not packable(batch[0].run.ask) or rows + len(ask.at) > self.settings.rows):  # type: ignore[union-attr,arg-type]
                 continue

@@ -69,7 +69,8 @@ class Update:
 
     decided: ids that joined the contiguous, final beginning of the answer; block: its first position and the one after its last; accepted: what was
     committed; drafts: candidates for what is still open; computed: rows run through the network, 0 if the step needed no forward; remembered: visible rows
-    that were read from memory; unseen: positions that the suffix strategy hid; length: positions on the canvas; finished: "stop", "length" or None.
+    that were read from memory; unseen: positions that the suffix strategy hid; length: positions on the canvas;
+    finished: "stop" (a stop id, or every gap is full), "length" (no more room) or None.
     """
 
     step: int
@@ -94,17 +95,17 @@ class Run:
             self.canvas = as_canvas([torch.tensor(request.prompt)], model, recipe)
         else:
             self.canvas = Canvas.gaps([list(p) if isinstance(p, tuple) else p for p in request.pieces], config.mask_id, model.device)
-        self.limit = recipe.max_tokens if request.open_ended else None
         sampler = None
         if request.grammar is not None:
             from mezzotint.grammar import Constrained
 
-            most = recipe.gen_length if self.limit is None else self.limit
+            most = recipe.max_tokens or recipe.gen_length
             sampler = Constrained(recipe.sampler, request.grammar, self.canvas, most, config.stop_ids)
         self.turns = turns(model, self.canvas, recipe, [request.seed], grows=request.open_ended, sampler=sampler)
         start = self.canvas.start
         self.ids = torch.where(self.canvas.given[0, start:], self.canvas.tokens[0, start:].cpu(), -1).tolist()
         self.known = 0
+        self.limit = recipe.max_tokens if request.open_ended else int(self.canvas.open[0].nonzero()[-1]) + 1 - start
         self.ask: Ask | None = None
         self.logits: Tensor | None = None
         self.predicted: list[int] = []
@@ -142,7 +143,9 @@ class Run:
         while self.known < len(self.ids) and self.ids[self.known] >= 0 and (self.limit is None or self.known < self.limit):
             self.known += 1
         full = self.known == self.limit
-        finished = step.finished[0] or ("length" if full else None)
+        finished = step.finished[0] if self.request.open_ended else None
+        if full and finished is None:
+            finished = "length" if self.request.open_ended else "stop"
         accepted = (step.accepted[0].nonzero()[:, 0] + block[0]).tolist()
         undecided = [p - start for p in self.predicted if self.ids[p - start] < 0] if self.request.drafts else []
         seen = torch.zeros(self.canvas.length, dtype=torch.bool)
