@@ -8,18 +8,19 @@ import time
 
 import pytest
 
+import mezzotint as mz
+
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'mezzotint[serve]'")
 pytest.importorskip("prometheus_client", reason="needs the extra: pip install 'mezzotint[serve]'")
 httpx = pytest.importorskip("httpx", reason="talks to the server with httpx: pip install httpx")
 openai = pytest.importorskip("openai", reason="uses the real client: pip install openai")
 
-import uvicorn
+uvicorn = pytest.importorskip("uvicorn", reason="needs the extra: pip install 'mezzotint[serve]'")
 
-import mezzotint as mz
-from mezzotint.engine import Engine, EngineSettings
-from mezzotint.server.answer import Answer
-from mezzotint.server.app import create_app
-from mezzotint.server.settings import ServerSettings
+from mezzotint.engine import Engine, EngineSettings  # noqa: E402
+from mezzotint.server.answer import Answer  # noqa: E402
+from mezzotint.server.app import create_app  # noqa: E402
+from mezzotint.server.settings import ServerSettings  # noqa: E402
 
 SHORT = {"gen_length": 32, "block_length": 16, "recipe": "threshold"}
 QUESTION = [{"role": "user", "content": "Copy these words: amber coral lantern"}]
@@ -130,7 +131,7 @@ def test_chat_logprobs(client):
 
 
 def test_watching_shows_steps_and_the_text_stays(client):
-    request = {"model": "mezzotint", "messages": QUESTION, "extra_body": {"diffusion": SHORT | {"watch": True, "suffix": "dpad:window=8"}}}
+    request = {"model": "mezzotint", "messages": QUESTION, "extra_body": {"diffusion": SHORT | {"watch": True, "commit": "quota", "suffix": "dpad:window=8"}}}
     chunks = list(client.chat.completions.create(**request, stream=True))
     steps = [c.diffusion for c in chunks if not c.choices]
     accepted = {a["position"]: a["text"] for s in steps for a in s["accepted"] if not a["end"]}
@@ -199,7 +200,8 @@ def test_bad_bodies(served):
     for body, status in ((b"{", 400), (b"[]", 400), (b"\xff\xfe", 400), (b"[" * 50_000, 400), (b'{"messages": "' + b"a" * 2**21 + b'"}', 413), (b"", 400)):
         found = httpx.post(served.url + "/v1/chat/completions", content=body, headers={"content-type": "application/json"}, timeout=30)
         assert (found.status_code, "error" in found.json()) == (status, True), (body[:20], found.text)
-    assert httpx.post(served.url + "/v1/completions", json={"prompt": "\ud800"}, timeout=30).status_code == 400
+    lone = httpx.post(served.url + "/v1/completions", content=b'{"prompt": "\\ud800"}', headers={"content-type": "application/json"}, timeout=30)
+    assert lone.status_code == 400
     assert httpx.get(served.url + "/nowhere").json()["error"]["type"] == "not_found_error"
     assert httpx.get(served.url + "/v1/completions").status_code == 405
 
@@ -265,7 +267,7 @@ def test_keys_queue_and_drain():
     finally:
         served.end()
     asking.join(20)
-    assert found[0].choices[0].finish_reason == "length", "an answer at hand is finished before the server ends"
+    assert found[0].choices[0].finish_reason in ("stop", "length"), "an answer at hand is finished before the server ends"
 
 
 def test_answers_hold_back_what_may_change(served):

@@ -32,9 +32,13 @@ class Body(BaseModel):
     def without_neutral(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {
-            n: v for n, v in values.items() if n in cls.model_fields or not any(v == allowed and type(v) is type(allowed) for allowed in NEUTRAL.get(n, ()))
-        }
+        return {n: v for n, v in values.items() if n in cls.model_fields or not means_nothing(n, v)}
+
+
+def means_nothing(name: str, value: Any) -> bool:
+    """Whether OpenAI's field, unknown here, has a value that changes nothing."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return any(value == neutral and (number or type(value) is type(neutral)) for neutral in NEUTRAL.get(name, ()))
 
 
 Whole = Annotated[int, Field(ge=1, le=1_000_000)]

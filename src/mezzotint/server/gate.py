@@ -54,7 +54,7 @@ class Gate:
 
     def check_key(self, given: str) -> None:
         keys = self.settings.keys
-        if keys and not any([hmac.compare_digest(given.encode(), f"Bearer {key}".encode()) for key in keys]):
+        if keys and not sum(hmac.compare_digest(given.encode(), f"Bearer {key}".encode()) for key in keys):
             raise ApiError(401, "give a valid API key as 'Authorization: Bearer KEY'", code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
     async def read(self, headers: dict[str, str], receive: Any) -> bytes | None:

@@ -21,8 +21,8 @@ def page_parts() -> tuple[str, str]:
         assert inside is not None
         return "'sha256-" + base64.b64encode(hashlib.sha256(inside[1].encode()).digest()).decode() + "'"
 
-    policy = f"default-src 'none'; script-src {digest('script')}; style-src {digest('style')}; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    return text, policy
+    allowed = f"script-src {digest('script')}; style-src {digest('style')}; connect-src 'self'"
+    return text, f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 def page_response() -> Response:
