@@ -4,7 +4,7 @@ import dataclasses
 import time
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from mezzotint.attention import SlidingWindow, SparseD, StreamingLLM
 from mezzotint.cache import FeatureCache
 from mezzotint.canvas import Block, Canvas
+from mezzotint.commit import Sampler
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.guidance import Guided
-from mezzotint.models.transformer import Transformer
+from mezzotint.models.memory import Memory
+from mezzotint.models.transformer import Attend, Through, Transformer
 from mezzotint.recipe import Recipe, round_up
 from mezzotint.types import Moment, Positions
 
@@ -68,6 +70,26 @@ class Generation:
     @property
     def finish_reason(self) -> str:
         return self.finish_reasons[0]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A forward that a run wants: who is asked, and the arguments of the call (see `Transformer.forward`). `answer` makes it."""
+
+    network: Transformer | Guided
+    tokens: Int[Tensor, "b rows"]
+    at: Positions
+    over: Positions
+    attend: Attend
+    memory: Memory | None
+    padding: Int[Tensor, " b"] | None
+    predict: Positions
+    through: Through | None
+
+    def answer(self) -> Tensor:
+        """The logits (b, wanted, vocab)."""
+        rest = {"attend": self.attend, "memory": self.memory, "padding": self.padding, "predict": self.predict, "through": self.through}
+        return self.network(self.tokens, self.at, over=self.over, **rest)
 
 
 class Tally:
@@ -159,7 +181,19 @@ def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], reci
 
 @torch.inference_mode()
 def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int], *, grows: bool) -> Iterator[Step]:
-    """The loop. `canvas` is filled in place; `grows`: it may be extended up to recipe.max_tokens."""
+    """The loop with its forwards made one by one. `canvas` is filled in place; `grows`: it may be extended up to recipe.max_tokens."""
+    run = turns(model, canvas, recipe, seeds, grows=grows)
+    for turn in run:
+        yield run.send(turn.answer()) if isinstance(turn, Ask) else turn  # type: ignore[misc]
+
+
+def turns(
+    model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int], *, grows: bool, sampler: Sampler | Callable | None = None
+) -> Generator[Ask | Step, Tensor, None]:
+    """The loop, which leaves its forwards to the caller: it yields an `Ask`, is sent the logits, and yields the `Step` that came of them.
+
+    A step that needs no forward follows without an `Ask`. sampler: in place of the recipe's. To be driven under `torch.inference_mode()`.
+    """
     generators = [torch.Generator().manual_seed(s) for s in seeds]
     config, grid = model.config, model.config.block_length
     lay_out(canvas, config, recipe)
@@ -178,6 +212,7 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
     stops = recipe.early_stop != "off" and all(bool(canvas.open[row, begin:].all()) for row, begin in enumerate(canvas.begins))
     finished: list[str | None] = [None] * canvas.batch
     settled = 0
+    sample = sampler or recipe.sampler
     step = index = 0
 
     while (block := canvas.block(index, recipe.width)).start < limit and None in finished:
@@ -209,20 +244,21 @@ def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int]
                     inside = config.carry and block.start == before and not carried
                     computed = computed[computed >= (settled if inside else min(settled, moment.first))]
                 predict = block.start + (NOTHING.new_zeros(1) if carried else wanted.any(0).nonzero()[:, 0])
-                logits = network(
+                logits = yield Ask(
+                    network,
                     canvas.tokens[:, computed.to(canvas.tokens.device, non_blocking=True)],
                     computed,
-                    over=seen,
-                    attend=attention(moment),
-                    memory=memory,
-                    padding=canvas.padding,
-                    predict=predict,
-                    through=getattr(cache, "through", None),
+                    seen,
+                    attention(moment),
+                    memory,
+                    canvas.padding,
+                    predict,
+                    getattr(cache, "through", None),
                 )
                 logits[..., config.mask_id] = -torch.inf
                 settled = settle(settled, computed, before) if memory is not None else 0
             local = predict - block.start
-            prediction = recipe.sampler(logits, wanted[:, local], generators)
+            prediction = sample(logits, wanted[:, local], generators)
             if revise is not None:
                 prediction = dataclasses.replace(prediction, current=ids[:, local])
             alone_now = (alone and within == 0) or carried

@@ -68,20 +68,26 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def load(args: argparse.Namespace) -> "tuple[Transformer, Any]":
     """The model and tokenizer the options name."""
-    import torch
-
     import mezzotint as mz
+
+    return mz.load(args.model, device=device_of(args), dtype=args.dtype, rope_scaling=args.rope_scaling, **quirks(args))
+
+
+def quirks(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_quirks` was given, as `mz.load` takes it."""
+    return {"mask_id": args.mask_id, "block_causal": args.block_causal, "weights": args.weights}
+
+
+def device_of(args: argparse.Namespace) -> str:
+    """The device the options name, or the best there is. Raises ValueError if it is not there."""
+    import torch
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError):
         raise ValueError(f"device={device!r} is not available here; accepted: cpu" + (", cuda" if torch.cuda.is_available() else "")) from None
-    return mz.load(args.model, device=device, dtype=args.dtype, rope_scaling=args.rope_scaling, **quirks(args))
-
-
-def quirks(args: argparse.Namespace) -> dict[str, Any]:
-    return {"mask_id": args.mask_id, "block_causal": args.block_causal, "weights": args.weights}
+    return device
 
 
 def recipe_of(args: argparse.Namespace, default: "Recipe") -> "Recipe":

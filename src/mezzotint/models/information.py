@@ -32,12 +32,8 @@ def describe(
         raise ValueError(f"length={length} and batch={batch} must be at least 1")
     stored = dtype_of(str(raw.get("torch_dtype", raw.get("dtype", "bfloat16"))).removeprefix("torch.")) or torch.bfloat16
     width = (dtype_of(dtype) or stored).itemsize
-    rows = batch * tokens
-    wide = config.mlp_size if config.mixture is None else max(config.mlp_size, config.mixture.active * config.mixture.size)
-    activations = rows * (4 * config.hidden_size + 2 * wide + (config.heads + 2 * config.kv_heads) * config.head_dim) * width
     whole = config.parameters()
     maps = config.mlp_weights() if weights == "int8" else 0
-    logits = batch * 32 * config.vocab_size * (width + 8)
     return {
         "model": str(source or "bundled"),
         "family": config.family,
@@ -58,8 +54,8 @@ def describe(
         "length": tokens,
         "batch": batch,
         "weights_bytes": (whole - maps) * width + maps,
-        "memory_bytes": 2 * config.layers * config.kv_heads * config.head_dim * rows * width,
-        "activations_bytes": activations + logits,
+        "memory_bytes": memory_bytes(config, batch * tokens, width),
+        "activations_bytes": activations_bytes(config, batch * tokens, batch * 32, width),
     }
 
 
@@ -70,3 +66,15 @@ def attention_of(config: ModelConfig) -> str:
     if config.block_length is None:
         return "full"
     return f"blocks of {config.block_length}, each sees itself and those before" + (", counted from the prompt's end" if config.aligned_to_end else "")
+
+
+def memory_bytes(config: ModelConfig, rows: int, width: int) -> int:
+    """K and V of every layer for so many positions, at `width` bytes a number."""
+    return 2 * config.layers * config.kv_heads * config.head_dim * rows * width
+
+
+def activations_bytes(config: ModelConfig, rows: int, predicted: int, width: int) -> int:
+    """The widest moment of a forward of `rows` positions that predicts `predicted` of them, with attention that keeps no score matrix."""
+    wide = config.mlp_size if config.mixture is None else max(config.mlp_size, config.mixture.active * config.mixture.size)
+    widest = rows * (4 * config.hidden_size + 2 * wide + (config.heads + 2 * config.kv_heads) * config.head_dim) * width
+    return widest + predicted * config.vocab_size * (width + 8)

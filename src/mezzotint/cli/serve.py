@@ -1,0 +1,92 @@
+"""An OpenAI-compatible server with a live playground page. Needs the extra `serve`.
+
+mezzotint serve --port 8000 --recipe threshold
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+from mezzotint.cli import options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default: 8000)")
+    parser.add_argument("--name", help="what the model is called in requests (default: the model's folder or hub id, 'mezzotint' for the bundled one)")
+    parser.add_argument("--api-key-file", metavar="FILE", help="accepted API keys, one a line (or one in the environment variable MEZZOTINT_API_KEY)")
+    parser.add_argument("--log-level", default="warning", choices=("error", "warning", "info", "debug"), help="what is logged on stderr (default: warning)")
+    group = parser.add_argument_group("limits")
+    group.add_argument("--running", type=int, default=32, metavar="N", help="most requests in progress (default: 32)")
+    group.add_argument("--waiting", type=int, default=256, metavar="N", help="most requests in the queue; more are answered 429 (default: 256)")
+    group.add_argument("--rows", type=int, default=4096, metavar="N", help="most positions computed in one shared forward (default: 4096)")
+    group.add_argument("--length", type=int, metavar="N", help="longest canvas in tokens (default: the model's trained length)")
+    group.add_argument("--memory", type=float, metavar="GIB", help="memory that requests may take, by estimate (default: half of what there is; 0.9 on a GPU)")
+    group.add_argument("--seconds", type=float, default=600.0, metavar="S", help="longest time for an answer (default: 600)")
+    group.add_argument("--drain-seconds", type=float, default=30.0, metavar="S", help="longest wait for answers at hand after SIGTERM (default: 30)")
+    options.add_json(parser)
+    options.add_model(parser)
+    options.add_recipe(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise ValueError(f"serving needs {error.name}, which is not installed; pip install 'mezzotint[serve]'") from None
+    if not 0 <= args.port < 65536:
+        raise ValueError(f"port={args.port} must lie between 0 and 65535")
+    import socket
+
+    from mezzotint.engine import Engine, EngineSettings
+    from mezzotint.generation import default_recipe
+    from mezzotint.server.app import create_app
+    from mezzotint.server.settings import ServerSettings
+
+    memory = None if args.memory is None else int(args.memory * 2**30)
+    replica = EngineSettings(
+        args.model, options.device_of(args), args.dtype, args.rope_scaling, args.running, args.waiting, args.rows, args.length, memory, args.seconds
+    )
+    settings = ServerSettings(replica, args.name or args.model or "mezzotint", None, keys(args.api_key_file), drain_seconds=args.drain_seconds)
+    listening = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ":" in args.host else socket.AF_INET, backlog=2048)
+    engine = Engine(replica)
+    settings = ServerSettings(replica, settings.name, options.recipe_of(args, default_recipe(engine.model)), settings.keys, drain_seconds=args.drain_seconds)
+    host, port = listening.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    config = uvicorn.Config(
+        create_app(settings, engine),
+        log_level=args.log_level,
+        access_log=args.log_level in ("info", "debug"),
+        timeout_graceful_shutdown=int(args.drain_seconds) + 5,
+    )
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                announce(args.json, url, settings.name)
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    server = Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
+    return 0 if server.started else 1
+
+
+def announce(as_json: bool, url: str, name: str) -> None:
+    if as_json:
+        options.print_json({"url": url, "model": name, "pid": os.getpid()})
+    else:
+        print(f"{name} is served at {url} (OpenAI: {url}/v1 · playground: {url}/ · Ctrl-C ends)", flush=True)
+
+
+def keys(file: str | None) -> tuple[str, ...]:
+    """The accepted API keys."""
+    found = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()] if file else []
+    if file and not found:
+        raise ValueError(f"api_key_file={file!r} holds no key")
+    return (*found, *filter(None, (os.environ.get("MEZZOTINT_API_KEY"),)))

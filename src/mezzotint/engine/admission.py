@@ -1,0 +1,51 @@
+"""Whether a request fits: the bytes it will need, estimated from the model's shape before anything is allocated."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from mezzotint.engine.run import Request
+from mezzotint.models.information import activations_bytes, memory_bytes
+from mezzotint.models.transformer import Transformer
+
+CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+class Refused(ValueError):
+    """A request that can never run here; the message has the numbers."""
+
+
+def needed(model: Transformer, request: Request) -> int:
+    """Bytes of a run at its longest: K and V if its cache keeps them, and the activations of a forward over the whole canvas."""
+    recipe, config, width = request.recipe, model.config, model.dtype.itemsize
+    streams = 1 if recipe.cfg_scale == 0 else 2
+    rows = streams * request.length
+    predicted = streams * min(recipe.width, request.length)
+    kept = memory_bytes(config, rows, width) if recipe.cache.stores else 0
+    return kept + activations_bytes(config, rows, predicted, width)
+
+
+def available(device: torch.device) -> int:
+    """Bytes that runs may take when nobody said: 0.9 of a GPU's free memory, half of the machine's (or its container's)."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * 0.9)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = CGROUP.read_text().strip() if CGROUP.exists() else "max"
+    return min(total, int(limit) if limit.isdigit() else total) // 2
+
+
+def check(model: Transformer, request: Request, longest: int, budget: int) -> int:
+    """The bytes the request needs. Raises Refused if its canvas is too long, its ids are not the model's, or it exceeds the whole budget."""
+    if request.open_ended and not request.prompt:
+        raise Refused("the prompt has no tokens; give some text")
+    if request.length > longest:
+        raise Refused(f"the canvas would reach {request.length} tokens ({len(request.prompt)} of them prompt), the limit is {longest}; ask for fewer")
+    vocabulary = model.config.vocab_size
+    wrong = next((token for piece in request.pieces if isinstance(piece, tuple) for token in piece if not 0 <= token < vocabulary), None)
+    if wrong is not None:
+        raise Refused(f"token id {wrong} is not one of this model's {vocabulary}")
+    size = needed(model, request)
+    if size > budget:
+        raise Refused(f"the request needs {size:,} bytes at {request.length} tokens, the budget is {budget:,}; ask for a shorter canvas")
+    return size

@@ -1,0 +1,182 @@
+"""The engine's promises: a request's tokens do not depend on what runs beside it, requests come and go between steps, nothing exceeds its limits."""
+
+import asyncio
+import pickle
+import random
+
+import pytest
+import torch
+
+import mezzotint as mz
+from mezzotint.engine import Busy, Engine, EngineSettings, Expired, Failed, Refused, Request
+from mezzotint.generation import encode
+
+RECIPES = (
+    mz.Recipe(gen_length=32, block_length=16),
+    mz.Recipe(gen_length=32, block_length=8, temperature=1.0, early_stop="off"),
+    mz.Recipe(gen_length=32, block_length=8, commit=mz.Threshold(0.8), cache=mz.DualCache(), suffix=mz.DPad(window=16)),
+    mz.Recipe(gen_length=16, block_length=8, max_tokens=20, commit=mz.Threshold(0.8), cache=mz.PrefixCache()),
+    mz.Recipe(gen_length=16, block_length=8, cache=mz.DelayedCache(4), early_stop="off"),
+    mz.Recipe(gen_length=16, block_length=8, cfg_scale=1.0, commit=mz.Threshold(0.8)),
+    mz.Recipe(gen_length=16, block_length=8, cache=mz.FeatureCache(4, 2), commit=mz.Threshold(0.8)),
+)
+PROMPTS = ("Copy these words: amber coral", "Sort from small to large: 9 4 31 22", "How often does fox occur? fox tiger fox")
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine(EngineSettings(running=16))
+
+
+def request(engine, index, **settings):
+    prompt = tuple(encode(engine.tokenizer, PROMPTS[index % len(PROMPTS)]))
+    return Request((prompt,), RECIPES[index % len(RECIPES)], seed=index, **settings)
+
+
+async def answer(engine, asked):
+    ticket = engine.submit(asked)
+    updates = [update async for update in ticket]
+    return [token for update in updates for token in update.decided], updates, ticket
+
+
+def serve(engine, *jobs):
+    """Run jobs (coroutines) beside a working engine."""
+
+    async def main():
+        work = asyncio.create_task(engine.run())
+        try:
+            return await asyncio.wait_for(asyncio.gather(*jobs), 60)
+        finally:
+            work.cancel()
+
+    return asyncio.run(main())
+
+
+def test_the_same_tokens_alone_and_in_company(engine):
+    """Every recipe, mixed with every other, arriving at random moments: the tokens of a run alone, and those of `denoise`."""
+    asked = [request(engine, i) for i in range(10)]
+    alone = [serve(engine, answer(engine, a))[0][0] for a in asked]
+
+    async def later(a, delay):
+        await asyncio.sleep(delay)
+        return (await answer(engine, a))[0]
+
+    rng = random.Random(0)
+    together = serve(engine, *(later(a, rng.random() / 4) for a in asked))
+    assert together == alone
+    for a, tokens in zip(asked[:7], alone, strict=False):
+        direct = mz.denoise_all(engine.model, torch.tensor([a.prompt]), a.recipe, seed=a.seed).tokens[0, len(a.prompt) :].tolist()
+        assert tokens == direct[: len(tokens)]
+
+
+def test_steps_share_forwards(engine):
+    rounds = []
+    engine.on_round = rounds.append
+    recipe = mz.Recipe(gen_length=16, block_length=8, early_stop="off")
+    prompts = [tuple(encode(engine.tokenizer, PROMPTS[i % 3])) for i in range(6)]
+    found = serve(engine, *(answer(engine, Request((p,), recipe)) for p in prompts))
+    engine.on_round = lambda round: None
+    assert len(rounds) == 16
+    assert {r.runs for r in rounds} == {6}
+    assert sum(r.committed for r in rounds) == 6 * 16
+    assert [ticket.forwards for _, _, ticket in found] == [16] * 6
+    assert sum(r.computed for r in rounds) == sum(ticket.positions for _, _, ticket in found) == sum(16 * (len(p) + 16) for p in prompts)
+
+
+def test_updates_tell_the_whole_story(engine):
+    tokens, updates, _ = serve(engine, answer(engine, request(engine, 3, alternatives=2, drafts=True)))[0]
+    accepted = {c.position: c for u in updates for c in u.accepted}
+    assert [accepted[i].token for i in range(len(tokens))] == tokens
+    assert all(c.logprob is not None and c.logprob <= 0 and len(c.alternatives) == 2 for c in accepted.values())
+    assert all(u.drafts or u.finished or u.block[1] - u.block[0] == len([p for p in accepted if u.block[0] <= p < u.block[1]]) for u in updates)
+    assert len(tokens) <= 20
+    assert updates[-1].finished in ("stop", "length")
+    assert sum(u.remembered for u in updates) > 0
+
+
+def test_gaps_are_filled_in_place(engine):
+    ids = engine.tokenizer("def add(a, b):\n    return ", add_special_tokens=False)["input_ids"]
+    end = engine.tokenizer("\n", add_special_tokens=False)["input_ids"]
+    asked = Request((tuple(ids), 3, tuple(end), 2, tuple(end)), mz.Recipe(gen_length=8, block_length=4))
+    tokens = serve(engine, answer(engine, asked))[0][0]
+    direct = mz.Canvas.gaps([ids, 3, end, 2, end], engine.model.config.mask_id, engine.model.device)
+    mz.denoise_all(engine.model, direct, asked.recipe)
+    assert tokens[: 3 + len(end) + 2] == direct.tokens[0, len(ids) : len(ids) + 5 + len(end)].tolist()
+
+
+def test_cancelling_and_deadlines_free_the_place(engine):
+    long = Request((tuple(encode(engine.tokenizer, PROMPTS[0])),), mz.Recipe(gen_length=512, early_stop="off"))
+
+    async def leave():
+        ticket = engine.submit(long)
+        async for _ in ticket:
+            ticket.cancel()
+        return ticket
+
+    async def late():
+        with pytest.raises(Expired, match=r"0\.3 s"):
+            async for _ in engine.submit(Request(long.pieces, long.recipe, seconds=0.3)):
+                pass
+
+    ends = []
+    engine.on_end = lambda ticket, reason: ends.append(reason)
+    serve(engine, leave(), late(), answer(engine, request(engine, 0)))
+    engine.on_end = lambda ticket, reason: None
+    assert sorted(ends)[:2] == ["cancelled", "expired"]
+    assert not engine.running
+    assert not engine.waiting
+
+
+def test_what_does_not_fit_is_refused_with_the_number(engine):
+    prompt = (tuple(range(20, 40)),)
+    with pytest.raises(Refused, match=r"5140 tokens .* limit is 5120"):
+        engine.submit(Request(prompt, mz.Recipe(gen_length=5120)))
+    with pytest.raises(Refused, match="token id 99999"):
+        engine.submit(Request(((99999,),), mz.Recipe()))
+    small = Engine(EngineSettings(memory=2**20, waiting=1, running=1))
+    with pytest.raises(Refused, match=r"bytes at 532 tokens, the budget is 1,048,576"):
+        small.submit(Request(prompt, mz.Recipe(gen_length=512)))
+    small.submit(Request(prompt, mz.Recipe(gen_length=16, block_length=16)))
+    small.submit(Request(prompt, mz.Recipe(gen_length=16, block_length=16)))
+    with pytest.raises(Busy, match="2 are waiting, the queue is full"):
+        small.submit(Request(prompt, mz.Recipe(gen_length=16, block_length=16)))
+
+
+def test_memory_is_reserved_before_admission():
+    small = Engine(EngineSettings(memory=3 * 2**20))
+    most = []
+    small.on_round = lambda round: most.append(round.runs)
+    asked = Request((tuple(range(20, 40)),), mz.Recipe(gen_length=64, early_stop="off", steps=8, cache=mz.DualCache()))
+    size = small.submit(asked).size
+    assert 2**20 < size < 3 * 2**20
+    serve(small, answer(small, asked), answer(small, asked))
+    assert max(most) == 3 * 2**20 // size
+
+
+def test_one_bad_run_ends_alone(engine, monkeypatch):
+    from mezzotint.engine.run import Run
+
+    real = Run.take
+
+    def take(self, logits):
+        if self.request.seed == 99:
+            raise RuntimeError("broken on purpose")
+        return real(self, logits)
+
+    monkeypatch.setattr(Run, "take", take)
+
+    async def bad():
+        with pytest.raises(Failed, match="broken on purpose"):
+            async for _ in engine.submit(Request(request(engine, 0).pieces, RECIPES[0], seed=99)):
+                pass
+
+    good = serve(engine, answer(engine, request(engine, 0)), bad())[0][0]
+    assert good == serve(engine, answer(engine, request(engine, 0)))[0][0]
+
+
+def test_settings_travel_and_refuse_nonsense():
+    settings = EngineSettings(running=3, length=100)
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    for wrong in ({"running": 0}, {"rows": -3}, {"waiting": -1}, {"seconds": 0}, {"memory": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            EngineSettings(**wrong)
