@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import mezzotint as mz
 from mezzotint.attention import budget
 from mezzotint.commit import Prediction, Quota, Sampler, Timed
+from mezzotint.commit.rules import Shuffling
 from mezzotint.kernels.block_mass import block_mass
 from mezzotint.kernels.block_sparse import block_sparse
 from mezzotint.kernels.tiles import Choice, Grid, Tiled
@@ -344,6 +345,34 @@ def run_delayed(group, case, data):
     assert lengths == data["forward_lengths"].tolist()
 
 
+@dataclasses.dataclass(frozen=True)
+class Recited:
+    """The rule `Shuffled` with the orders of a golden run, block by block."""
+
+    scores: list
+
+    def begin(self, steps, open):
+        shuffling = Shuffling(steps, open)
+        drawn = self.scores.pop(0)[None]
+        shuffling.scores = lambda generators: drawn
+        return shuffling
+
+
+def run_greedy(group, case, data):
+    """dKV-Cache-Greedy on LLaDA."""
+    known = Params(case["params"])
+    assert (known.pop("temperature"), known.pop("remasking"), known.pop("enable_cache")) == (0.0, "random", True)
+    cache = mz.GreedyCache(known.pop("cache_reloading_step"), known.pop("window_size"))
+    gen_length, width, start = known.pop("gen_length"), known.pop("block_length"), len(data["prompt_ids"])
+    recipe = mz.Recipe(gen_length, width, known.pop("steps"), commit=mz.Shuffled(), cache=cache, early_stop="off")
+    known.done(case["case"])
+    scores = [row[start + i * width : start + (i + 1) * width] for i, row in enumerate(data["random_scores"])]
+    object.__setattr__(recipe, "commit", Recited(scores))
+    tokens, lengths, _ = records(model_of("dpad", group["checkpoint"]), data["prompt_ids"].long().reshape(1, -1), recipe)
+    assert torch.equal(tokens[0], data["tokens"].long().reshape(-1))
+    assert lengths == data["forward_lengths"].tolist()
+
+
 def run_delayed_dream(group, case, data):
     """dKV-Cache on Dream: the prompt, what is decided, or both, on a canvas without blocks."""
     known = Params(case["params"])
@@ -463,6 +492,7 @@ DPAD = {
     "fastdllm_dream_fullseq": run_dream,
     "dpad_dream": run_dream,
     "dkv_decode_llada": run_delayed,
+    "dkv_greedy_llada": run_greedy,
     "dkv_dream": run_delayed_dream,
     "dkv_dream_pd": run_delayed_dream,
     "dllmcache_llada": run_features,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mezzotint.attention import Dense, SlidingWindow, SparseD, StreamingLLM
-    from mezzotint.cache import DelayedCache, DualCache, FeatureCache, NoCache, PrefixCache, PromptCache, SubBlockCache
+    from mezzotint.cache import DelayedCache, DualCache, FeatureCache, GreedyCache, NoCache, PrefixCache, PromptCache, SubBlockCache
     from mezzotint.canvas import Block, Canvas
-    from mezzotint.commit import AtLeast, Edit, EntropyBound, Factor, Linear, Origin, Quota, Sequential, Threshold, Timed
+    from mezzotint.commit import AtLeast, Edit, EntropyBound, Factor, Linear, LocalLeap, Origin, Quota, Sequential, Shuffled, Threshold, Timed
     from mezzotint.denoising import Generation, Step, denoise, denoise_all
     from mezzotint.generation import generate, infill, load, stream
     from mezzotint.models.loading import CheckpointError, load_model
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "mezzotint.attention": ("Dense", "SlidingWindow", "SparseD", "StreamingLLM"),
-    "mezzotint.cache": ("DelayedCache", "DualCache", "FeatureCache", "NoCache", "PrefixCache", "PromptCache", "SubBlockCache"),
+    "mezzotint.cache": ("DelayedCache", "DualCache", "FeatureCache", "GreedyCache", "NoCache", "PrefixCache", "PromptCache", "SubBlockCache"),
     "mezzotint.canvas": ("Block", "Canvas"),
-    "mezzotint.commit": ("AtLeast", "Edit", "EntropyBound", "Factor", "Linear", "Origin", "Quota", "Sequential", "Threshold", "Timed"),
+    "mezzotint.commit": ("AtLeast", "Edit", "EntropyBound", "Factor", "Linear", "LocalLeap", "Origin", "Quota", "Sequential", "Shuffled", "Threshold", "Timed"),
     "mezzotint.denoising": ("Generation", "Step", "denoise", "denoise_all"),
     "mezzotint.generation": ("generate", "infill", "load", "stream"),
     "mezzotint.models.loading": ("CheckpointError", "load_model"),

@@ -1,6 +1,5 @@
 """The one loop: a model, a canvas, a recipe and a seed in; steps out. Every method is a strategy that this loop asks."""
 
-import dataclasses
 import time
 import warnings
 import weakref
@@ -11,16 +10,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from mezzotint.attention import SlidingWindow, SparseD, StreamingLLM
-from mezzotint.cache import FeatureCache
 from mezzotint.canvas import Block, Canvas
 from mezzotint.commit import Sampler
-from mezzotint.models.config import ModelConfig
+from mezzotint.layout import lay_out
 from mezzotint.models.guidance import Guided
 from mezzotint.models.memory import Memory
 from mezzotint.models.transformer import Attend, Through, Transformer
 from mezzotint.recipe import Recipe, round_up
 from mezzotint.types import Moment, Positions
+from mezzotint.writing import Writing
 
 NOTHING = torch.empty(0, dtype=torch.long)
 
@@ -125,23 +123,6 @@ def as_canvas(prompt: Canvas | Tensor | Sequence[Tensor], model: Transformer, re
     return Canvas.blank(rows, ahead, config.mask_id, model.device, grid=config.block_length, to_end=config.aligned_to_end)
 
 
-def lay_out(canvas: Canvas, config: ModelConfig, recipe: Recipe) -> None:
-    """Put the blocks where the model was trained to have them. Raises ValueError for a recipe that a block-causal or windowed model cannot follow."""
-    grid = config.block_length
-    if (grid or config.window) and isinstance(recipe.cache, FeatureCache):
-        raise ValueError(f"cache=feature computes different rows in every layer, which {config.family} with its masked attention cannot; choose prefix")
-    if grid is None:
-        return
-    if grid % recipe.width:
-        raise ValueError(f"block_length={recipe.width} does not fit this model, which sees blocks of {grid}; give block_length={grid} or a divisor of it")
-    if isinstance(recipe.attention, SparseD | SlidingWindow | StreamingLLM):
-        raise ValueError(f"attention={type(recipe.attention).__name__} is for models that see their whole canvas, not blocks of {grid}; choose dense")
-    if config.aligned_to_end:
-        canvas.origin = canvas.start // grid * grid
-    else:
-        canvas.align(grid)
-
-
 def stop_positions(ids: Int[Tensor, "b w"], given: Bool[Tensor, "b w"], stop_ids: Int[Tensor, " s"], early_stop: str) -> list[int | None]:
     """Where each row ends inside its block: the first stop id that was not given, once everything before it (or the whole block) is decided."""
     decided = (ids >= 0).long().cumprod(1).bool()
@@ -194,13 +175,11 @@ def turns(
 
     A step that needs no forward follows without an `Ask`. sampler: in place of the recipe's. To be driven under `torch.inference_mode()`.
     """
+    config, device = model.config, canvas.tokens.device
     generators = [torch.Generator().manual_seed(s) for s in seeds]
-    config, grid = model.config, model.config.block_length
-    lay_out(canvas, config, recipe)
+    layout = lay_out(canvas, config, recipe)
     grows = grows and recipe.max_tokens is not None
-    limit = canvas.length
-    if grows:
-        limit = canvas.origin + round_up(max(canvas.begins) - canvas.origin + (recipe.max_tokens or 0), grid or recipe.width)
+    limit = layout.limit(recipe.max_tokens) if grows and recipe.max_tokens else canvas.length
     warn_beyond(model, limit)
 
     network = model if recipe.cfg_scale == 0 else Guided(model, recipe.cfg_scale, canvas.decided.clone())
@@ -211,42 +190,32 @@ def turns(
     stop_ids = torch.tensor(config.stop_ids)
     stops = recipe.early_stop != "off" and all(bool(canvas.open[row, begin:].all()) for row, begin in enumerate(canvas.begins))
     finished: list[str | None] = [None] * canvas.batch
-    settled = 0
     sample = sampler or recipe.sampler
     step = index = 0
 
     while (block := canvas.block(index, recipe.width)).start < limit and None in finished:
         if grows:
-            canvas.extend(min(limit, round_up(block.start + recipe.gen_length, grid or 1)))
+            canvas.extend(min(limit, layout.whole(block.start + recipe.gen_length)))
             block = canvas.block(index, recipe.width)
             if memory is not None:
                 memory.grow(canvas.length)
-        span = slice(block.start, block.end)
-        accept = recipe.commit.begin(recipe.steps_per_block, canvas.open[:, span])
-        revise = getattr(accept, "wanted", None)
-        visible = suffix(block)
-        before, trained = 0, None
-        if grid is not None:
-            before = trained = block.start // grid * grid
-            visible = visible[visible < before + grid]
-        logits, predict = None, NOTHING
+        writing = Writing(recipe.commit, recipe.steps_per_block, canvas, block)
+        visible = layout.enter(block, suffix(block))
+        logits, predict, seen = None, NOTHING, visible
         within = 0
-        ids = NOTHING if revise is None else canvas.mirror(block)
-        wanted = canvas.open[:, span].clone() if revise is None else revise(ids)
-        while wanted.any():
+        while (wanted := writing.wanted).any():
             computed = NOTHING
-            carried = config.carry and within == 0 and block.start == before > 0 and bool(wanted[:, 0].any())
+            carried = within == 0 and layout.carries(block, wanted)
             if logits is None:
-                moment = Moment(step, block, within, config.shift, recipe.blocks * recipe.steps_per_block, canvas.committed, trained)
+                planned = getattr(writing.accept, "planned", None)
+                moment = Moment(step, block, within, config.shift, recipe.blocks * recipe.steps_per_block, canvas.committed, layout.before, planned)
                 seen = visible[visible < block.start] if carried else visible
-                computed = seen if carried else cache(moment, visible)
-                if grid is not None:
-                    inside = config.carry and block.start == before and not carried
-                    computed = computed[computed >= (settled if inside else min(settled, moment.first))]
-                predict = block.start + (NOTHING.new_zeros(1) if carried else wanted.any(0).nonzero()[:, 0])
+                computed = layout.needed(moment, seen if carried else cache(moment, visible), carried)
+                some = wanted if planned is None else wanted & planned
+                predict = block.start + (NOTHING.new_zeros(1) if carried else some.any(0).nonzero()[:, 0])
                 logits = yield Ask(
                     network,
-                    canvas.tokens[:, computed.to(canvas.tokens.device, non_blocking=True)],
+                    canvas.tokens[:, computed.to(device, non_blocking=True)],
                     computed,
                     seen,
                     attention(moment),
@@ -256,41 +225,29 @@ def turns(
                     getattr(cache, "through", None),
                 )
                 logits[..., config.mask_id] = -torch.inf
-                settled = settle(settled, computed, before) if memory is not None else 0
-            local = predict - block.start
-            prediction = sample(logits, wanted[:, local], generators)
-            if revise is not None:
-                prediction = dataclasses.replace(prediction, current=ids[:, local])
-            alone_now = (alone and within == 0) or carried
-            chosen = (prediction.open & (predict == block.start)).to(canvas.tokens.device) if alone_now else accept(prediction)
-            canvas.write(predict, chosen, prediction.tokens)
-            known, ids = ids, canvas.mirror(block)
-            accepted = wanted & (ids >= 0) if revise is None else ids != known
-            pending = torch.zeros_like(wanted) if revise is None else revise(ids)
-            if grid is not None and memory is not None and revise is not None and not accepted.any() and block.end == before + grid:
-                settled = settle(settled, computed, block.end)
+                if memory is not None:
+                    layout.computed(computed)
+            prediction = sample(logits, wanted[:, predict - block.start], generators)
+            changed = writing.write(predict, prediction, alone=carried or (alone and within == 0))
+            if memory is not None and writing.revise and not changed.any():
+                layout.closed(block, computed)
+            pending = writing.pending.any(1)
             if stops:
-                for row, position in enumerate(stop_positions(ids, canvas.given[:, span], stop_ids, recipe.early_stop)):
-                    if position is not None and finished[row] is None and not pending[row].any():
+                given = canvas.given[:, block.start : block.end]
+                for row, position in enumerate(stop_positions(writing.ids, given, stop_ids, recipe.early_stop)):
+                    if position is not None and finished[row] is None and not pending[row]:
                         finished[row] = "stop"
                         canvas.finish(row, block.start + position + 1, config.pad_id)
-            wanted = canvas.open[:, span].clone() if revise is None else pending
             if block.end >= limit:
-                done = ~canvas.open.any(1) & ~pending.any(1)
+                done = ~canvas.open.any(1) & ~pending
                 finished = [reason or ("length" if full else None) for reason, full in zip(finished, done.tolist(), strict=True)]
             recall, tentative = getattr(attention, "recall", None), bool(pending.any())
-            yield Step(step, block, computed, seen, accepted, ids, canvas.tokens, tuple(finished), recall, tentative, tuple(canvas.begins))
-            if accepted.any() or not recipe.reuse:
+            yield Step(step, block, computed, seen, changed, writing.ids, canvas.tokens, tuple(finished), recall, tentative, tuple(canvas.begins))
+            if changed.any() or not recipe.reuse:
                 logits = None
             step += 1
             within += not carried
         index += 1
-
-
-def settle(settled: int, computed: Positions, until: int) -> int:
-    """Up to where keys and values are final in a block-causal model: `until`, once everything from `settled` to there was computed as it stands."""
-    fresh = int(((computed >= settled) & (computed < until)).sum())
-    return until if fresh == until - settled > 0 else settled
 
 
 def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mezzotint.attention import Dense
-from mezzotint.cache import FeatureCache, NoCache
-from mezzotint.commit import CONFIDENCES, SAMPLINGS, Quota, Rule, Sampler
+from mezzotint.cache import FeatureCache, GreedyCache, NoCache
+from mezzotint.commit import CONFIDENCES, SAMPLINGS, Quota, Rule, Sampler, Shuffled
 from mezzotint.strategies import KINDS, convert, parse, write
 from mezzotint.suffix import Full
 from mezzotint.types import Attention, Cache, Suffix
@@ -83,6 +83,8 @@ class Recipe:
             raise ValueError(
                 f"cache=feature computes different rows in every layer, so attention={type(self.attention).__name__} has no tiles; choose attention=dense"
             )
+        if isinstance(self.cache, GreedyCache) and not isinstance(self.commit, Shuffled):
+            raise ValueError(f"cache=greedy must know which positions come next, which commit={type(self.commit).__name__} cannot tell; choose commit=shuffled")
         needed = getattr(self.commit, "needs", CONFIDENCES)
         if self.confidence not in needed:
             raise ValueError(f"commit={type(self.commit).__name__} does not understand confidence={self.confidence!r}; give confidence={needed[0]!r}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 Positions = Int[Tensor, " _"]
 """Sorted canvas positions, int64, on the host."""
 
+Wanted = Bool[Tensor, "b w"]
+"""Which positions of the active block, per row, on the host."""
+
 
 @dataclass(frozen=True)
 class Moment:
     """Where a run stands before a forward.
 
     step: steps taken so far; block: the active one; within: steps taken inside it; shift: 1 for models that predict a position from the row
-    before it, else 0; trained: where the block of a block-causal model begins in which the active block lies (None: the model sees everything); total: steps of the recipe's schedule; committed: share of the wanted positions that are decided, in the row that has the fewest.
+    before it, else 0; total: steps of the recipe's schedule; committed: share of the wanted positions that are decided, in the row that has the fewest;
+    trained: where the block of a block-causal model begins in which the active block lies (None: the model sees everything);
+    planned: what the commit rule will take next, if it knows beforehand.
     """
 
     step: int
@@ -31,6 +36,7 @@ class Moment:
     total: int = 1
     committed: float = 0.0
     trained: int | None = None
+    planned: Wanted | None = None
 
     @property
     def first(self) -> int:

@@ -1,6 +1,6 @@
 """Which visible positions are computed, and which are read from memory."""
 
-from mezzotint.cache.delayed import DelayedCache, PromptCache
+from mezzotint.cache.delayed import DelayedCache, GreedyCache, PromptCache
 from mezzotint.cache.fast_dllm import DualCache, PrefixCache
 from mezzotint.cache.feature import FeatureCache
 from mezzotint.cache.none import NoCache
@@ -11,9 +11,10 @@ CACHES: dict[str, type] = {
     "prefix": PrefixCache,
     "dual": DualCache,
     "delayed": DelayedCache,
+    "greedy": GreedyCache,
     "prompt": PromptCache,
     "feature": FeatureCache,
     "sub_block": SubBlockCache,
 }
 
-__all__ = ["CACHES", "DelayedCache", "DualCache", "FeatureCache", "NoCache", "PrefixCache", "PromptCache", "SubBlockCache"]
+__all__ = ["CACHES", "DelayedCache", "DualCache", "FeatureCache", "GreedyCache", "NoCache", "PrefixCache", "PromptCache", "SubBlockCache"]

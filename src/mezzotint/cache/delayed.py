@@ -1,5 +1,6 @@
 """dKV-Cache (arXiv 2505.15781): decided positions are read from memory, one step after they were decided; or only the prompt is."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -98,5 +99,51 @@ class PromptCache:
             if forward == 0 or (self.refresh and forward % self.refresh == 0):
                 return visible
             return visible[visible >= canvas.start - moment.shift]
+
+        return compute
+
+
+@dataclass(frozen=True)
+class GreedyCache:
+    """dKV-Cache-Greedy: only what was just decided, what is decided next and its neighbours are computed; needs commit=shuffled, whose order is known.
+
+    refresh: every so many steps of a block everything is computed (more often: slower, fresher). window: masks computed beside each position that is
+    decided next, the nearest first, left before right: they keep its surroundings fresh. The paper uses refresh 2 and windows of 0, 2 and 4.
+    One row at a time.
+    """
+
+    refresh: int = 2
+    window: int = 4
+    stores: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check("greedy", self)
+        if self.refresh < 1:
+            raise ValueError(f"greedy refresh={self.refresh} must be at least 1 step")
+        if self.window < 0:
+            raise ValueError(f"greedy window={self.window} must be 0 or more positions")
+
+    def begin(self, canvas: Canvas) -> Callable[[Moment, Positions], Positions]:
+        if canvas.batch > 1:
+            raise ValueError(f"cache=greedy runs one row at a time, this batch has {canvas.batch}; run them singly (--batch 1) or choose prefix or dual")
+        before = canvas.open[0].clone()
+
+        def compute(moment: Moment, visible: Positions) -> Positions:
+            nonlocal before
+            masked, before = before, canvas.open[0].clone()
+            if moment.planned is None or moment.within % self.refresh == 0:
+                return visible
+            next_ones = (moment.block.start + moment.planned[0].nonzero()[:, 0]).tolist()
+            chosen = {*(masked & ~canvas.open[0]).nonzero()[:, 0].tolist(), *next_ones}
+            masks = masked.tolist()
+            for position in next_ones:
+                around = (p for distance in range(1, len(masks)) for p in (position - distance, position + distance))
+                free = (p for p in around if 0 <= p < len(masks) and masks[p] and p not in chosen)
+                chosen |= set(itertools.islice(free, self.window))
+            needed = torch.zeros(canvas.length, dtype=torch.bool)
+            needed[list(chosen)] = True
+            if moment.shift:
+                needed |= torch.nn.functional.pad(moment.planned[0], (moment.block.start - moment.shift, canvas.length - moment.block.end + moment.shift))
+            return visible[needed[visible]]
 
         return compute

@@ -1,7 +1,7 @@
 """Which predictions become tokens: samplers with their confidences, and commit rules."""
 
 from mezzotint.commit.blocks import AtLeast, Edit, Sequential
-from mezzotint.commit.rules import EntropyBound, Factor, Linear, Origin, Quota, Rule, Threshold, Timed
+from mezzotint.commit.rules import EntropyBound, Factor, Linear, LocalLeap, Origin, Quota, Rule, Shuffled, Threshold, Timed
 from mezzotint.commit.sampling import CONFIDENCES, SAMPLINGS, Prediction, Sampler
 
 RULES: dict[str, type] = {
@@ -9,7 +9,9 @@ RULES: dict[str, type] = {
     "timed": Timed,
     "origin": Origin,
     "linear": Linear,
+    "shuffled": Shuffled,
     "threshold": Threshold,
+    "local_leap": LocalLeap,
     "factor": Factor,
     "entropy_bound": EntropyBound,
     "at_least": AtLeast,
@@ -26,12 +28,14 @@ __all__ = [
     "EntropyBound",
     "Factor",
     "Linear",
+    "LocalLeap",
     "Origin",
     "Prediction",
     "Quota",
     "Rule",
     "Sampler",
     "Sequential",
+    "Shuffled",
     "Threshold",
     "Timed",
 ]

@@ -1,15 +1,16 @@
 """Commit rules: which candidates become tokens. Each is a frozen value; `begin` returns the callable that counts the block's steps."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mezzotint.commit.sampling import Prediction
+from mezzotint.fields import check
 
 Accept = Callable[[Prediction], Bool[Tensor, "b w"]]
 
@@ -130,6 +131,46 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Shuffled:
+    """The schedule's quota in an order that is drawn at a block's first step and known from then on, however sure the model is (dKV-Cache-Greedy)."""
+
+    def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
+        return Shuffling(steps, open)
+
+
+class Shuffling:
+    """One block's steps of `Shuffled`. planned: (b, w) what the next step takes, None before the order is drawn."""
+
+    def __init__(self, steps: int, open: Bool[Tensor, "b w"]):
+        self.steps, self.masks, self.step = steps, open.clone(), 0
+        self.planned: Tensor | None = None
+
+    def __call__(self, prediction: Prediction) -> Bool[Tensor, "b w"]:
+        assert prediction.at is not None
+        if self.planned is None:
+            self.rank = self.scores(prediction.generators).argsort(-1, descending=True).argsort(-1)
+        now = self.due(self.step)
+        self.step += 1
+        self.planned = self.due(self.step)
+        return (now[:, prediction.at] & prediction.open).to(prediction.tokens.device, non_blocking=True)
+
+    def scores(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "b w"]:
+        """What the order descends by, drawn for every mask."""
+        scores = torch.full(self.masks.shape, -1.0)
+        for row, generator in enumerate(generators):
+            scores[row, self.masks[row]] = torch.rand(int(self.masks[row].sum()), generator=generator)
+        return scores
+
+    def due(self, step: int) -> Bool[Tensor, "b w"]:
+        """The positions of that step."""
+        count = self.masks.sum(1, keepdim=True)
+        each, more = count // self.steps, count % self.steps
+        first = each * step + more.clamp_max(step)
+        last = first + each + (step < more)
+        return (self.rank >= first) & (self.rank < last) & self.masks
+
+
+@dataclass(frozen=True)
 class Threshold:
     """Every candidate at least `tau` sure, and always the surest one (Fast-dLLM, arXiv 2505.22618, section 3.3).
 
@@ -149,6 +190,37 @@ class Threshold:
             return (prediction.confidence >= self.tau) | best(prediction, some)
 
         return accept
+
+
+@dataclass(frozen=True)
+class LocalLeap:
+    """As `Threshold`, and near a candidate that is `tau` sure, those at least `relaxed` sure too (arXiv 2510.07081): sureness spreads to neighbours.
+
+    radius: how many positions to each side of it. Lower relaxed, larger radius: more tokens per forward. relaxed = tau is `Threshold`.
+    """
+
+    tau: float = 0.9
+    relaxed: float = 0.75
+    radius: int = 4
+    needs: ClassVar[tuple[str, ...]] = ("probability",)
+
+    def __post_init__(self) -> None:
+        check("local_leap", self)
+        if not 0 <= self.relaxed <= self.tau <= 1:
+            raise ValueError(f"local_leap relaxed={self.relaxed} and tau={self.tau} must lie in [0, 1], relaxed not above tau")
+        if self.radius < 0:
+            raise ValueError(f"local_leap radius={self.radius} must be 0 or more positions")
+
+    def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
+        return self.accept
+
+    def accept(self, prediction: Prediction) -> Bool[Tensor, "b w"]:
+        assert prediction.at is not None
+        confidence = prediction.confidence
+        near = ((prediction.at[:, None] - prediction.at).abs() <= self.radius).to(confidence.device, non_blocking=True)
+        sure = confidence >= self.tau
+        beside = (sure[:, :, None] & near).any(1)
+        return sure | (beside & (confidence >= self.relaxed)) | best(prediction, [min(1, left) for left in prediction.open.sum(1).tolist()])
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,15 @@ class Prediction:
 
     tokens: (b, w) candidate ids; confidence: (b, w), -inf where a token is decided already;
     open: (b, w) on the host, True where a token is still wanted; generators: one per row, on the CPU;
-    current: (b, w) on the host, what stands there now, -1 for a mask; only rules that rewrite tokens are told.
+    at: (w,) on the host, where the candidates stand in the block; current: (b, w) on the host, what stands there now, -1 for a mask; only rules that
+    rewrite tokens are told.
     """
 
     tokens: Int[Tensor, "b w"]
     confidence: Float[Tensor, "b w"]
     open: Bool[Tensor, "b w"]
     generators: Sequence[torch.Generator]
+    at: Int[Tensor, " w"] | None = None
     current: Int[Tensor, "b w"] | None = None
 
 
