@@ -263,6 +263,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             return {"text": text, "fills": fills, "gaps": [[s, n] for s, n in zip(starts, masks, strict=True)], "diffusion": costs(choices)[0]}
 
         async def events() -> AsyncIterator[dict[str, Any] | str]:
+            yield {"pieces": pieces, "gaps": list(zip(starts, masks, strict=True))}
             try:
                 async for piece in follow(choices, service.metrics):
                     if body.diffusion.watch and piece.update is not None:
