@@ -270,6 +270,29 @@ def test_keys_queue_and_drain():
     assert found[0].choices[0].finish_reason in ("stop", "length"), "an answer at hand is finished before the server ends"
 
 
+def test_answers_match_what_was_asked_for(served, client):
+    schema = {"type": "object", "properties": {"name": {"enum": ["a", "b"]}, "count": {"type": "integer"}}, "required": ["name", "count"]}
+    request = {"model": "mezzotint", "messages": QUESTION, "max_tokens": 40, "extra_body": {"diffusion": SHORT}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "call", "schema": schema, "strict": True}}
+    found = client.chat.completions.create(**request, response_format=wanted)
+    answer = json.loads(found.choices[0].message.content)
+    assert answer["name"] in ("a", "b")
+    assert isinstance(answer["count"], int)
+    assert found.choices[0].finish_reason == "stop"
+    pieces = client.chat.completions.create(**request, response_format=wanted, stream=True)
+    assert "".join(c.choices[0].delta.content or "" for c in pieces) == found.choices[0].message.content
+    chosen = post(served, "/v1/completions", {"prompt": "Is it?", "max_tokens": 4, "response_format": {"type": "choice", "choices": ["yes", "no"]}}).json()
+    assert chosen["choices"][0]["text"] in ("yes", "no")
+    for change, named in (
+        ({"max_tokens": 3}, "at least"),
+        ({"stop": "a"}, "stop cannot be combined"),
+        ({"response_format": {"type": "regex", "regex": "("}}, "cannot be compiled"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "integer", "minimum": 3}}}}, "schema.minimum"),
+    ):
+        refused = post(served, "/v1/chat/completions", {"messages": QUESTION, "max_tokens": 40, "response_format": wanted} | change)
+        assert (refused.status_code, named in refused.text) == (400, True), refused.text
+
+
 def test_answers_hold_back_what_may_change(served):
     tokenizer = served.engine.tokenizer
     text = "naïve café ☕ STOPPED here STOP gone"

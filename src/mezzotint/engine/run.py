@@ -13,7 +13,7 @@ from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe, round_up
 
 if TYPE_CHECKING:
-    from mezzotint.grammar import Automaton
+    from mezzotint.grammar.automaton import Automaton
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Update:
     decided: ids that joined the contiguous, final beginning of the answer; block: its first position and the one after its last; accepted: what was
     committed; drafts: candidates for what is still open; computed: rows run through the network, 0 if the step needed no forward; remembered: visible rows
     that were read from memory; unseen: positions that the suffix strategy hid; length: positions on the canvas;
-    finished: "stop" (a stop id, or every gap is full), "length" (no more room) or None.
+    finished: "stop" (a stop id, a text that matches the grammar, or full gaps), "length" (no more room) or None.
     """
 
     step: int
@@ -97,7 +97,7 @@ class Run:
             self.canvas = Canvas.gaps([list(p) if isinstance(p, tuple) else p for p in request.pieces], config.mask_id, model.device)
         sampler = None
         if request.grammar is not None:
-            from mezzotint.grammar import Constrained
+            from mezzotint.grammar.constrained import Constrained
 
             most = recipe.max_tokens or recipe.gen_length
             sampler = Constrained(recipe.sampler, request.grammar, self.canvas, most, config.stop_ids)
@@ -145,7 +145,9 @@ class Run:
         full = self.known == self.limit
         finished = step.finished[0] if self.request.open_ended else None
         if full and finished is None:
-            finished = "length" if self.request.open_ended else "stop"
+            finished = "length"
+        if finished and (self.request.grammar is not None or not self.request.open_ended):
+            finished = "stop"
         accepted = (step.accepted[0].nonzero()[:, 0] + block[0]).tolist()
         undecided = [p - start for p in self.predicted if self.ids[p - start] < 0] if self.request.drafts else []
         seen = torch.zeros(self.canvas.length, dtype=torch.bool)

@@ -14,6 +14,10 @@ from mezzotint import __version__
 from mezzotint.engine import Chosen, Engine
 from mezzotint.engine import Request as Asked
 from mezzotint.engine.gap import surest
+from mezzotint.grammar.automaton import Automaton
+from mezzotint.grammar.compiling import Compiler
+from mezzotint.grammar.specification import GrammarError
+from mezzotint.recipe import Recipe
 from mezzotint.server import errors, plan
 from mezzotint.server.bodies import Answering, ChatBody, CompletionBody, DetokenizeBody, InfillBody, TextFormat, TokenizeBody
 from mezzotint.server.errors import ApiError, translated
@@ -36,6 +40,7 @@ class Service:
     def __init__(self, settings: ServerSettings, engine: Engine):
         self.settings, self.engine = settings, engine
         self.metrics = Metrics(engine)
+        self.compiler = Compiler(engine.tokenizer, engine.model.config.stop_ids, settings.grammar_seconds, settings.grammar_states)
         self.work: asyncio.Task | None = None
         self.warm = False
 
@@ -198,7 +203,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             if body.diffusion.gap is not None:
                 raise ApiError(400, f"diffusion.gap={body.diffusion.gap!r} needs a suffix", "diffusion.gap")
             recipe = plan.recipe_of(body, engine, settings, limit)
-            grammar = await service_grammar(body)
+            grammar = await grammar_of(body, recipe)
             asked = [Asked((ids,), recipe, seed + i * n + j, grammar=grammar, **rest) for i, ids in enumerate(prompts) for j in range(n)]
             return await service.answer(body, asked, "text_completion", sum(map(len, prompts)), request)
         if body.response_format is not None and not isinstance(body.response_format, TextFormat):
@@ -221,10 +226,20 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             return size
         return await surest(engine, before, after, plan.gap_sizes(plan.check_gap(limit or DEFAULT_GAP)), body.diffusion.seconds)
 
-    async def service_grammar(body: Answering) -> Any:
+    async def grammar_of(body: Answering, recipe: Recipe) -> Automaton | None:
+        """What the answer must match, compiled."""
         if body.response_format is None or isinstance(body.response_format, TextFormat):
             return None
-        raise ApiError(400, "response_format is not supported", "response_format", "unsupported_field")
+        if body.stop is not None:
+            raise ApiError(400, "stop cannot be combined with response_format: the text would no longer match", "stop")
+        try:
+            grammar = await service.compiler.compile(plan.specification_of(body.response_format))
+        except GrammarError as error:
+            raise ApiError(400, f"response_format: {error}", "response_format") from None
+        most = recipe.max_tokens or recipe.gen_length
+        if grammar.least[0] > most:
+            raise ApiError(400, f"response_format needs at least {grammar.least[0]} tokens, the answer may have {most}", "response_format")
+        return grammar
 
     @app.post("/v1/chat/completions")
     async def chats(body: ChatBody, request: Request) -> Any:
@@ -238,7 +253,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         n = plan.check_count(1, body, settings)
         ids = await on_thread(plan.chat_ids, body, engine.tokenizer)
         recipe = plan.recipe_of(body, engine, settings, limit)
-        grammar = await service_grammar(body)
+        grammar = await grammar_of(body, recipe)
         seed = plan.seed_of(body)
         alternatives = (body.top_logprobs or 0) if body.logprobs else None
         rest = {"alternatives": alternatives, "drafts": body.diffusion.watch, "seconds": body.diffusion.seconds}
@@ -263,6 +278,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             return {"text": text, "fills": fills, "gaps": [[s, n] for s, n in zip(starts, masks, strict=True)], "diffusion": costs(choices)[0]}
 
         async def events() -> AsyncIterator[dict[str, Any] | str]:
+            yield {"pieces": pieces, "gaps": list(zip(starts, masks, strict=True))}
             try:
                 async for piece in follow(choices, service.metrics):
                     if body.diffusion.watch and piece.update is not None:

@@ -21,7 +21,7 @@ def page_parts() -> tuple[str, str]:
         assert inside is not None
         return "'sha256-" + base64.b64encode(hashlib.sha256(inside[1].encode()).digest()).decode() + "'"
 
-    allowed = f"script-src {digest('script')}; style-src {digest('style')}; connect-src 'self'"
+    allowed = f"script-src {digest('script')}; style-src {digest('style')}; connect-src 'self'; img-src data:"
     return text, f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from mezzotint.engine import Engine, Request
 from mezzotint.generation import GAP, MOST_MASKS_PER_GAP, default_recipe, encode, gapped, opening
+from mezzotint.grammar.specification import Specification
 from mezzotint.recipe import Recipe
 from mezzotint.recipes import named
-from mezzotint.server.bodies import Answering, ChatBody, Common, CompletionBody, Message
+from mezzotint.server.bodies import Answering, ChatBody, ChoiceFormat, Common, CompletionBody, JsonFormat, Message, RegexFormat
 from mezzotint.server.errors import ApiError
 from mezzotint.server.settings import ServerSettings
 
@@ -97,6 +98,13 @@ def limit_of(body: Answering) -> tuple[int | None, str]:
     if newer is not None and body.max_tokens is not None and newer != body.max_tokens:
         raise ApiError(400, f"max_tokens={body.max_tokens} and max_completion_tokens={newer} differ; give one", "max_tokens")
     return (body.max_tokens, "max_tokens") if newer is None else (newer, "max_completion_tokens")
+
+
+def specification_of(wanted: JsonFormat | ChoiceFormat | RegexFormat) -> Specification:
+    """Raises GrammarError for a schema that could not be enforced."""
+    if isinstance(wanted, JsonFormat):
+        return Specification.schema(wanted.json_schema.schema_)
+    return Specification.choice(wanted.choices) if isinstance(wanted, ChoiceFormat) else Specification.regex(wanted.regex)
 
 
 def suffix_ids(body: CompletionBody, engine: Engine) -> tuple[int, ...]:

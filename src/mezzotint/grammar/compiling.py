@@ -1,0 +1,80 @@
+"""From a specification to an automaton over the tokenizer's ids, in a process of its own: a grammar is a client's program, with limits on time and memory.
+
+The expression is compiled by outlines-core (Willard and Louf, arXiv 2307.09702).
+"""
+
+import asyncio
+import io
+import json
+import sys
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from mezzotint.grammar.automaton import Automaton
+from mezzotint.grammar.specification import GrammarError, Specification
+
+ARRAYS = ("source", "target", "kind", "members", "bounds", "least")
+KEPT = 64
+"""Automata that are remembered."""
+
+
+class Compiler:
+    """Compiles for one tokenizer and remembers the latest. seconds: longest time for one; states: most it may have."""
+
+    def __init__(self, tokenizer: Any, stop_ids: tuple[int, ...], seconds: float = 10.0, states: int = 20_000):
+        self.tokenizer, self.stop_ids, self.seconds, self.states = tokenizer, stop_ids, seconds, states
+        self.known: OrderedDict[Specification, Automaton] = OrderedDict()
+        self.vocabulary: str | None = None
+        self.turn = asyncio.Lock()
+
+    async def compile(self, specification: Specification) -> Automaton:
+        """Raises GrammarError if it is not a grammar, matches nothing, or is beyond the limits."""
+        async with self.turn:
+            if specification not in self.known:
+                self.known[specification] = await self._compile(specification)
+                if len(self.known) > KEPT:
+                    self.known.popitem(last=False)
+            self.known.move_to_end(specification)
+            return self.known[specification]
+
+    async def _compile(self, specification: Specification) -> Automaton:
+        if self.vocabulary is None:
+            self.vocabulary = json.dumps([None if token is None else list(token) for token in token_bytes(self.tokenizer)])
+        asked = {"kind": specification.kind, "value": specification.value, "stop_ids": self.stop_ids, "states": self.states, "seconds": self.seconds}
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mezzotint.grammar.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+        try:
+            given = json.dumps(asked) + "\n" + self.vocabulary
+            out, _ = await asyncio.wait_for(worker.communicate(given.encode()), self.seconds)
+        except TimeoutError:
+            raise GrammarError(f"the grammar takes longer than {self.seconds:g} s to compile; make it smaller") from None
+        finally:
+            if worker.returncode is None:
+                worker.kill()
+                await worker.wait()
+        if worker.returncode != 0:
+            raise GrammarError("the grammar takes more memory than it may; make it smaller")
+        if out.startswith(b"!"):
+            raise GrammarError(out[1:].decode())
+        with np.load(io.BytesIO(out), allow_pickle=False) as arrays:
+            return Automaton(*(arrays[name] for name in ARRAYS))
+
+
+def token_bytes(tokenizer: Any) -> list[bytes | None]:
+    """The bytes every id stands for, None for special ones. Raises GrammarError for tokenizers whose tokens are not byte strings (byte-level BPE)."""
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    if "ByteLevel" not in json.dumps(rules.get("decoder")):
+        raise GrammarError("response_format needs a byte-level BPE tokenizer, which this model's is not")
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {chr(byte): byte for byte in plain}
+    letters.update({chr(256 + i): byte for i, byte in enumerate(b for b in range(256) if b not in plain)})
+    vocabulary = tokenizer.get_vocab()
+    found: list[bytes | None] = [None] * (max(vocabulary.values()) + 1)
+    added = {token["id"] for token in rules.get("added_tokens", ())}
+    for text, index in vocabulary.items():
+        if index not in added and all(letter in letters for letter in text):
+            found[index] = bytes(letters[letter] for letter in text)
+    return found

@@ -1,0 +1,117 @@
+"""What an answer must match, as a regular expression. A schema keyword that could not be enforced is refused by name, never passed over."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+META = frozenset(r"\.+*?()|[]{}^$#&-~/")
+EVERYWHERE = {"type", "enum", "const", "anyOf", "$ref", "title", "description", "default", "examples", "$schema", "$id", "$defs", "definitions", "$comment"}
+OF_TYPE = {
+    "object": {"properties", "required", "additionalProperties"},
+    "array": {"items", "minItems", "maxItems"},
+    "string": {"minLength", "maxLength", "format"},
+    "integer": set(),
+    "number": set(),
+    "boolean": set(),
+    "null": set(),
+}
+FORMATS = {"date-time", "date", "time", "uuid"}
+DEEPEST = 16
+LARGEST = 256
+"""Most repetitions that minItems, maxItems, minLength and maxLength may ask for."""
+
+
+class GrammarError(ValueError):
+    """A grammar that cannot be honoured; the message says what is in the way."""
+
+
+@dataclass(frozen=True)
+class Specification:
+    """kind: "choice" (a JSON list of texts), "regex" or "schema" (JSON); value: as text, so that it can be a key."""
+
+    kind: str
+    value: str
+
+    @staticmethod
+    def choice(choices: list[str]) -> "Specification":
+        return Specification("choice", json.dumps(choices))
+
+    @staticmethod
+    def regex(expression: str) -> "Specification":
+        return Specification("regex", expression)
+
+    @staticmethod
+    def schema(schema: dict[str, Any]) -> "Specification":
+        """Raises GrammarError if a keyword could not be enforced."""
+        check(schema, "schema", 0)
+        return Specification("schema", json.dumps(schema))
+
+    def expression(self) -> str:
+        """The regular expression, in the syntax of Rust's regex crate."""
+        if self.kind == "choice":
+            return "|".join("".join(f"\\{c}" if c in META else c for c in text) for text in json.loads(self.value))
+        if self.kind == "regex":
+            return self.value
+        from outlines_core.json_schema import build_regex_from_schema
+
+        return build_regex_from_schema(self.value)
+
+
+def check(schema: Any, where: str, depth: int) -> None:
+    """Refuse what the translation to a regular expression would pass over."""
+    if not isinstance(schema, dict):
+        raise GrammarError(f"{where} must be an object")
+    if depth > DEEPEST:
+        raise GrammarError(f"{where} is nested more than {DEEPEST} deep")
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) and kind in OF_TYPE for kind in kinds):
+        raise GrammarError(f"{where}.type={schema['type']!r} is unknown; accepted: {', '.join(OF_TYPE)}")
+    if not any(word in schema for word in ("type", "enum", "const", "anyOf", "$ref")):
+        raise GrammarError(f"{where} has no type, enum, const, anyOf or $ref, so it allows anything; say what it is")
+    allowed = EVERYWHERE.union(*(OF_TYPE[kind] for kind in kinds))
+    for word, value in schema.items():
+        if word not in allowed:
+            raise GrammarError(f"{where}.{word} is not supported")
+        if word in ("minItems", "maxItems", "minLength", "maxLength") and not (isinstance(value, int) and 0 <= value <= LARGEST):
+            raise GrammarError(f"{where}.{word}={value!r} must be a whole number from 0 to {LARGEST}")
+    if "format" in schema and (schema["format"] not in FORMATS or "minLength" in schema or "maxLength" in schema):
+        raise GrammarError(f"{where}.format={schema['format']!r} is not supported; accepted, without minLength and maxLength: {', '.join(sorted(FORMATS))}")
+    alternatives = [word for word in ("enum", "const", "anyOf", "$ref") if word in schema]
+    if len(alternatives) > 1 or (alternatives and set(schema) & allowed - EVERYWHERE):
+        raise GrammarError(f"{where}.{alternatives[0]} cannot be combined with other conditions")
+    if alternatives in (["anyOf"], ["$ref"]) and kinds:
+        raise GrammarError(f"{where}.{alternatives[0]} cannot be combined with type")
+    if "object" in kinds and not schema.get("properties"):
+        raise GrammarError(f"{where} is an object without properties; name them")
+    if "array" in kinds and "items" not in schema:
+        raise GrammarError(f"{where} is an array without items; say what they are")
+    if schema.get("additionalProperties", False) not in (True, False):
+        raise GrammarError(f"{where}.additionalProperties must be true or false")
+    if len(kinds) > 1 and (set(schema) - EVERYWHERE or {"object", "array"} & set(kinds)):
+        raise GrammarError(f"{where}.type with several types takes no further conditions; use anyOf")
+    if (alternatives == ["enum"] and kinds) or (alternatives == ["const"] and kinds):
+        values = schema["enum"] if "enum" in schema else [schema["const"]]
+        if not isinstance(values, list) or not all(is_a(value, kinds) for value in values):
+            raise GrammarError(f"{where}.{alternatives[0]} has values that are not of type {', '.join(kinds)}")
+    parts = [(f"{where}.properties.{name}", part) for name, part in members(schema, "properties", where)]
+    parts += [(f"{where}.{table}.{name}", part) for table in ("$defs", "definitions") for name, part in members(schema, table, where)]
+    parts += [(f"{where}.items", schema["items"])] if "items" in schema else []
+    parts += [(f"{where}.anyOf", part) for part in schema["anyOf"]] if isinstance(schema.get("anyOf"), list) else []
+    for place, part in parts:
+        check(part, place, depth + 1)
+
+
+def members(schema: dict[str, Any], word: str, where: str) -> list[tuple[str, Any]]:
+    found = schema.get(word, {})
+    if not isinstance(found, dict):
+        raise GrammarError(f"{where}.{word} must be an object")
+    return list(found.items())
+
+
+def is_a(value: Any, kinds: list[str]) -> bool:
+    """Whether a value is of one of JSON's types."""
+    if isinstance(value, bool):
+        return "boolean" in kinds
+    names = {str: ["string"], int: ["integer", "number"], float: ["number"], type(None): ["null"], list: ["array"], dict: ["object"]}
+    return any(kind in kinds for kind in names[type(value)])

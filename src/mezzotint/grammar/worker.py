@@ -1,0 +1,53 @@
+"""The compiler's process: a specification and a vocabulary on stdin, the automaton's arrays (or `!` and what is wrong) on stdout."""
+
+import io
+import json
+import resource
+import sys
+
+import numpy as np
+
+from mezzotint.grammar.automaton import Automaton
+from mezzotint.grammar.specification import Specification
+
+MEMORY = 8 * 2**30
+
+
+def main() -> None:
+    asked = json.loads(sys.stdin.readline())
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(asked["seconds"]) + 2,) * 2)
+    try:
+        arrays = build(asked, json.loads(sys.stdin.readline()))
+    except ValueError as error:
+        sys.stdout.write("!" + " ".join(str(error).split())[:500])
+        return
+    out = io.BytesIO()
+    np.savez(out, **arrays)
+    sys.stdout.buffer.write(out.getvalue())
+
+
+def build(asked: dict, vocabulary: list) -> dict[str, np.ndarray]:
+    from outlines_core import Index, Vocabulary
+
+    stop_ids = tuple(asked["stop_ids"])
+    tokens: dict[bytes, list[int]] = {}
+    for index, token in enumerate(vocabulary):
+        if token and index not in stop_ids:
+            tokens.setdefault(bytes(token), []).append(index)
+    expression = Specification(asked["kind"], asked["value"]).expression()
+    try:
+        found = Index(expression, Vocabulary(stop_ids[0], tokens))
+    except ValueError as error:
+        raise ValueError(f"the expression cannot be compiled: {error}") from None
+    transitions = found.get_transitions()
+    if len(transitions) > asked["states"]:
+        raise ValueError(f"the grammar has {len(transitions)} states, the limit is {asked['states']}; make it smaller")
+    automaton = Automaton.build(transitions, found.get_initial_state(), set(found.get_final_states()), stop_ids)
+    if automaton.least[0] < 0:
+        raise ValueError("the grammar matches nothing that these tokens can spell")
+    return {name: getattr(automaton, name) for name in ("source", "target", "kind", "members", "bounds", "least")}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Answers under a grammar always match it, whatever the model, recipe, temperature or room; and the programme over the block is exact."""
+
+import asyncio
+import itertools
+import json
+import re
+
+import pytest
+import torch
+
+import mezzotint as mz
+from mezzotint.canvas import Canvas
+from mezzotint.commit import Sampler
+
+pytest.importorskip("outlines_core", reason="needs the extra: pip install 'mezzotint[serve]'")
+
+from mezzotint.denoising import Ask, turns
+from mezzotint.grammar.automaton import Automaton
+from mezzotint.grammar.compiling import Compiler
+from mezzotint.grammar.constrained import Constrained
+from mezzotint.grammar.specification import GrammarError, Specification
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"enum": ["get_weather", "set_timer", "café"]},
+        "count": {"type": "integer"},
+        "tags": {"type": "array", "items": {"type": "string", "maxLength": 12}, "maxItems": 3},
+        "ratio": {"type": ["number", "null"]},
+    },
+    "required": ["name", "count", "tags"],
+}
+STOP = 9
+
+
+def compile_all(tokenizer, stop_ids, *specifications, **limits):
+    async def main():
+        compiler = Compiler(tokenizer, stop_ids, **limits)
+        return [await compiler.compile(s) for s in specifications]
+
+    return asyncio.run(main())
+
+
+def run(model, ids, recipe, grammar, seed):
+    canvas = mz.denoising.as_canvas([torch.tensor(ids)], model, recipe)
+    sampler = Constrained(recipe.sampler, grammar, canvas, recipe.max_tokens or recipe.gen_length, model.config.stop_ids)
+    steps = turns(model, canvas, recipe, [seed], grows=True, sampler=sampler)
+    with torch.inference_mode():
+        turn, forwards = next(steps), 0
+        while turn is not None:
+            if isinstance(turn, Ask):
+                forwards += 1
+                turn = steps.send(turn.answer())
+            else:
+                turn = next(steps, None)
+    return canvas.tokens[0, canvas.start :].tolist(), forwards
+
+
+def test_whatever_is_asked_for_matches(bundled):
+    jsonschema = pytest.importorskip("jsonschema", reason="checks answers against their schema: pip install jsonschema")
+    model, tokenizer = bundled
+    stop_ids = model.config.stop_ids
+    grammars = compile_all(
+        tokenizer, stop_ids, Specification.schema(SCHEMA), Specification.regex(r"[0-9]{3}-[a-z]+(é|☕)"), Specification.choice(["yes.", "no (really)", "a\\b"])
+    )
+    ids = tokenizer("Start a 5 minute timer for tea.", add_special_tokens=False)["input_ids"]
+    recipes = [
+        mz.Recipe(gen_length=96, block_length=8, commit=mz.Threshold(0.3), cache=mz.DualCache()),
+        mz.Recipe(gen_length=32, block_length=16, max_tokens=61, temperature=1.5, commit=mz.Threshold(0.2)),
+        mz.Recipe(
+            gen_length=60, block_length=60, steps=6, temperature=1.0, sampling="categorical", top_p=0.9, confidence="entropy", commit=mz.EntropyBound(2.0)
+        ),
+    ]
+    checks = (
+        lambda text: jsonschema.validate(json.loads(text), SCHEMA) is None,
+        lambda text: re.fullmatch(r"[0-9]{3}-[a-z]+(é|☕)", text),
+        lambda text: text in ("yes.", "no (really)", "a\\b"),
+    )
+    for number, recipe in enumerate(recipes):
+        for grammar, matches in list(zip(grammars, checks, strict=True))[: 3 if number == 1 else 1]:
+            tokens, forwards = run(model, ids, recipe, grammar, number)
+            limit = recipe.max_tokens or recipe.gen_length
+            end = next((i for i, t in enumerate(tokens) if t in stop_ids), len(tokens))
+            assert end <= limit
+            text = tokenizer.decode(tokens[:end])
+            assert matches(text), text
+            assert forwards <= end + recipe.width
+
+
+def test_no_room_to_spare(bundled):
+    """The shortest text that matches is found when there is room for nothing longer."""
+    model, tokenizer = bundled
+    grammar = compile_all(tokenizer, model.config.stop_ids, Specification.schema(SCHEMA))[0]
+    least = int(grammar.least[0])
+    ids = tokenizer("Hello", add_special_tokens=False)["input_ids"]
+    tokens, _ = run(model, ids, mz.Recipe(gen_length=least, block_length=None, steps=3), grammar, 0)
+    found = json.loads(tokenizer.decode([t for t in tokens if t not in model.config.stop_ids]))
+    assert set(found) >= {"name", "count", "tags"}
+
+
+@pytest.fixture
+def toy():
+    """(ab)* c over ids a = 0, b = 1, c = 2, "ab" = 3."""
+    return Automaton.build({5: {0: 6, 2: 7, 3: 5}, 6: {1: 5}}, 5, {7}, (STOP,))
+
+
+def matching(length, most):
+    """Every canvas of `length` that begins with a text of the toy grammar, its end within `most`, or that can still become one."""
+    found = []
+    for ids in itertools.product([0, 1, 2, 3, STOP], repeat=length):
+        text = list(ids)
+        end = text.index(STOP) if STOP in text else None
+        words = "".join("abc?"[t] if t < 3 else "ab" if t == 3 else "" for t in (text if end is None else text[:end]))
+        if end is not None:
+            good = re.fullmatch("(ab)*c", words) and set(text[end:]) == {STOP} and end <= most
+        elif re.fullmatch("(ab)*c", words):
+            good = length <= most
+        elif re.fullmatch("(ab)*", words):
+            good = length + 1 <= most
+        elif re.fullmatch("(ab)*a", words):
+            good = length + 2 <= most
+        else:
+            good = False
+        if good:
+            found.append(ids)
+    return found
+
+
+@pytest.mark.parametrize("most", [4, 9])
+@pytest.mark.parametrize("decided", [{}, {1: 1}, {2: 3}], ids=str)
+def test_the_programme_over_the_block_equals_enumeration(toy, most, decided):
+    """The likeliest text and every marginal, against all texts written out."""
+    torch.manual_seed(most)
+    canvas = Canvas.blank([torch.tensor([0])], 4, 8, torch.device("cpu"))
+    for position, token in decided.items():
+        canvas.tokens[0, 1 + position], canvas.decided[0, 1 + position], canvas.open[0, 1 + position] = token, True, False
+    open = [p for p in range(4) if p not in decided]
+    logits = torch.randn(1, len(open), 10, dtype=torch.float64) * 2
+    texts = [ids for ids in matching(4, most) if all(ids[p] == t for p, t in decided.items())]
+    logprobs = logits[0].log_softmax(-1)
+    weights = torch.tensor([sum(logprobs[i, ids[p]].item() for i, p in enumerate(open)) for ids in texts], dtype=torch.float64)
+    wanted = torch.zeros(len(open), 10, dtype=torch.float64)
+    for ids, chance in zip(texts, weights.softmax(0).tolist(), strict=True):
+        for i, p in enumerate(open):
+            wanted[i, ids[p]] += chance
+    sampler = Constrained(Sampler(), toy, canvas, most, (STOP,))
+    prediction = sampler(logits, torch.ones(1, len(open), dtype=torch.bool), [torch.Generator()])
+    best = texts[int(weights.argmax())]
+    assert prediction.tokens[0].tolist() == [best[p] for p in open]
+    chances = wanted[range(len(open)), prediction.tokens[0]]
+    torch.testing.assert_close(prediction.confidence[0], chances, atol=1e-9, rtol=0)
+
+
+def test_draws_follow_the_conditioned_distribution(toy):
+    canvas = Canvas.blank([torch.tensor([0])], 3, 8, torch.device("cpu"))
+    logits = torch.randn(1, 3, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    texts = matching(3, 3)
+    weights = torch.tensor([sum(logits[0].log_softmax(-1)[p, t].item() for p, t in enumerate(ids)) for ids in texts], dtype=torch.float64).softmax(0)
+    sampler, generator = Constrained(Sampler(temperature=1.0), toy, canvas, 3, (STOP,)), torch.Generator().manual_seed(0)
+    drawn = [tuple(sampler(logits, torch.ones(1, 3, dtype=torch.bool), [generator]).tokens[0].tolist()) for _ in range(600)]
+    shares = torch.tensor([drawn.count(ids) / len(drawn) for ids in texts], dtype=torch.float64)
+    assert set(drawn) <= set(texts)
+    torch.testing.assert_close(shares, weights, atol=0.07, rtol=0)
+
+
+def test_what_cannot_be_enforced_is_refused(bundled):
+    model, tokenizer = bundled
+    for schema, named in (
+        ({"type": "integer", "minimum": 3}, "schema.minimum"),
+        ({"type": "object", "properties": {"a": {"type": "string", "pattern": ".*"}}}, "schema.properties.a.pattern"),
+        ({"type": "array", "items": {"type": "null"}, "uniqueItems": True}, "schema.uniqueItems"),
+        ({"oneOf": [{"type": "null"}]}, "anything"),
+        ({"type": "object"}, "without properties"),
+        ({}, "anything"),
+        ({"type": "text"}, "'text' is unknown"),
+        ({"type": "string", "format": "email"}, "format='email'"),
+        ({"type": "integer", "enum": ["x"]}, "not of type integer"),
+        ({"type": "string", "maxLength": 10**9}, "maxLength"),
+    ):
+        with pytest.raises(GrammarError, match=re.escape(named)):
+            Specification.schema(schema)
+    for expression, named in (("(", "cannot be compiled"), ("[^\\x00-\\x{10FFFF}]", "matches nothing"), ("(?=a)b", "look"), ("(a{500}){500}", "")):
+        with pytest.raises(GrammarError, match=named):
+            compile_all(tokenizer, model.config.stop_ids, Specification.regex(expression), seconds=8.0)
