@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -12,8 +13,10 @@ import mezzotint as mz
 from mezzotint.analysis import SinkRule, dynamics
 from mezzotint.analysis.recording import HeadMass
 from mezzotint.attention.observed import Watched
+from mezzotint.evaluation.comparison import costs
 from mezzotint.models.families import family_of
 from mezzotint.models.families.names import translate
+from mezzotint.models.guidance import Guided
 from mezzotint.models.loading import read_config
 from mezzotint.prune.calibration import Calibration
 from mezzotint.prune.matrices import NAMES, layers_of, matrices
@@ -137,3 +140,35 @@ def check_example(path: Path) -> None:
     assert (weighted.T @ weighted).tolist() == example["hessian_XtX"]
     torch.testing.assert_close(torch.linalg.vector_norm(weighted, dim=0), torch.tensor(example["wanda_col_norms_printed"]).double(), atol=0.01, rtol=0)
     assert not SinkRule().score(mass).round().any()
+
+
+def likelihood(folder: Path) -> None:
+    """The official Monte-Carlo values, from the saved perturbed sequences."""
+    expected = json.loads((folder / "manifest.json").read_text())
+    llada, dream = (load_file(folder / f"{name}.safetensors") for name in ("llada", "dream"))
+    model, mask_id = dense(folder.parent / "llada_tiny"), expected["llada"]["mask_id"]
+    whole = torch.cat((llada["prompt"], llada["answer"]))
+    start = len(llada["prompt"])
+    prompt = (torch.arange(len(whole)) < start)[None]
+    for scale in (0.0, 0.5):
+        tokens, share = llada[f"ll_cfg{scale}_perturbed"], llada[f"ll_cfg{scale}_pmask"]
+        total = 0.0
+        for batch, p in zip(tokens, share, strict=True):
+            network = model if scale == 0 else Guided(model, scale, prompt.expand(len(batch), -1))
+            total += float((costs(network, batch, whole.expand(len(batch), -1)) * (batch == mask_id) / p).sum() / len(batch))
+        assert -total / len(tokens) == pytest.approx(expected["llada"]["results"][f"log_likelihood_cfg{scale}"], rel=1e-5)
+    tokens = llada["ppl_perturbed"]
+    masked = tokens == mask_id
+    mean = (costs(model, tokens, whole.expand(len(tokens), -1)) * masked).sum(1) / masked.sum(1)
+    assert mean.mean().exp().item() == pytest.approx(expected["llada"]["results"]["ppl_block_mc8"], rel=1e-5)
+    model = dense(folder.parent / "dream_tiny")
+    whole = torch.cat((dream["prompt"], dream["answer"]))
+    start = len(dream["prompt"])
+    for kind, count in expected["dream"]["nonempty_draws"].items():
+        tokens, share = dream[f"{kind}_perturbed_full"].clone(), dream[f"{kind}_pmask"]
+        if kind == "ftb":
+            tokens[:, :start] = whole[:start]
+        if kind == "btf":
+            tokens[:, start:] = whole[start:]
+        cost = costs(model, tokens, whole.expand(len(tokens), -1)) * (tokens == mask_id) / share
+        assert float(cost.sum()) / count == pytest.approx(expected["dream"]["results"][f"nll_{kind}_mc8"], rel=1e-5)

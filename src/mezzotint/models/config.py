@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mezzotint.models.rope import RopeScaling
+from mezzotint.models.shape import Shape
 
 
 @dataclass(frozen=True)
@@ -11,6 +12,7 @@ class ModelConfig:
 
     Lengths are in tokens, sizes in features. `shift` is how many positions to the left of a token its
     prediction is made: 0 for LLaDA (a row predicts itself), 1 for Dream (a row predicts its right neighbour).
+    `shapes` are the sizes of a pruned checkpoint's layers, empty for all others; heads, kv_heads and mlp_size are then those before pruning.
     """
 
     family: str
@@ -32,6 +34,7 @@ class ModelConfig:
     tied_head: bool = False
     rope_full_precision: bool = True
     rope_scaling: RopeScaling | None = None
+    shapes: tuple[Shape, ...] = ()
 
     def parameters(self) -> int:
         """Number of weights, counted from the shape alone."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.families import family_of
 from mezzotint.models.families.names import translate
+from mezzotint.models.pruned import biases, with_shapes
 from mezzotint.models.rope import RopeScaling, frequencies
 from mezzotint.models.transformer import Transformer
 
@@ -59,7 +60,7 @@ def configure(folder: Path) -> tuple[ModuleType, ModelConfig]:
     raw = read_config(folder)
     try:
         family = family_of(raw)
-        return family, family.configure(raw)
+        return family, with_shapes(raw, family.configure(raw))
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}") from None
 
@@ -143,7 +144,7 @@ def load_model(
         model = Transformer(config)
     files = tensor_files(folder)
     expected = dict(model.named_parameters())
-    for ours, theirs in translate(family, config).items():
+    for ours, theirs in (translate(family, config) | biases(family, config)).items():
         if theirs not in files:
             raise CheckpointError(f"{folder} has no tensor {theirs!r}")
         weight = read_tensor(files[theirs], theirs, device, wanted)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.memory import Memory
+from mezzotint.models.pruned import UnevenMemory, carve
 from mezzotint.models.rope import angles, frequencies, rotate
 
 
@@ -119,6 +120,8 @@ class Transformer(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        for layer, shape in zip(self.layers, config.shapes, strict=False):
+            carve(layer, config, shape)
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tied_head:
@@ -135,6 +138,8 @@ class Transformer(nn.Module):
     def memory(self, batch: int, capacity: int) -> Memory:
         """An empty memory of `capacity` positions for one run of `batch` rows."""
         c = self.config
+        if c.shapes:
+            return UnevenMemory(c, batch, capacity, self.embedding.weight)
         return Memory(c.layers, batch, c.kv_heads, c.head_dim, capacity, self.embedding.weight)
 
     def hidden(
