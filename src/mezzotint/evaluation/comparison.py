@@ -26,20 +26,18 @@ class Masked:
 
 
 def masked_rows(
-    samples: Sequence[tuple[Int[Tensor, " _"], int, int]], mask_id: int, *, draws: int = 4, seed: int = 0, batch: int = 16, left_out: Sequence[int] = ()
+    samples: Sequence[tuple[Int[Tensor, " _"], int, int]], mask_id: int, *, draws: int = 4, seed: int = 0, batch: int = 16
 ) -> list[Masked]:
     """`draws` masked versions of each sample (ids, start, end), of which positions [start, end) may be masked.
 
     Draw d of a sample masks k of its L positions, k spread evenly over 1..L, as the bound of LLaDA (arXiv 2502.09992, eq. 6) wants it. The masks depend
-    on the seed and the sample's number alone, so every model sees the same. left_out: sample numbers that are not drawn.
+    on the seed and the sample's number alone, so every model sees the same.
     """
     rows: dict[int, list[tuple[Tensor, Tensor, Tensor, int]]] = {}
     for number, (ids, start, end) in enumerate(samples):
         length = end - start
         if length < 1 or start < 0 or end > len(ids):
             raise ValueError(f"sample {number}: the span [{start}, {end}) does not lie inside its {len(ids)} tokens")
-        if number in left_out:
-            continue
         generator = torch.Generator().manual_seed(seed * 100003 + number)
         shift = torch.rand(1, generator=generator)
         counts = (((torch.arange(draws) + shift) / draws) * length).floor().long().clamp(max=length - 1) + 1

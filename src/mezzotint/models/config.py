@@ -42,4 +42,14 @@ class ModelConfig:
         bias = self.head_dim * (self.heads + 2 * self.kv_heads) if self.qkv_bias else 0
         layer = attention + bias + 3 * self.hidden_size * self.mlp_size + 2 * self.hidden_size
         tables = (1 if self.tied_head else 2) * self.vocab_size * self.hidden_size
-        return self.layers * layer + tables + self.hidden_size
+        return self.layers * layer + tables + self.hidden_size - self.removed()
+
+    def removed(self) -> int:
+        """How many weights fewer than before pruning."""
+        total = 0
+        for shape in self.shapes:
+            heads, kv_heads = self.heads - shape.heads, self.kv_heads - shape.kv_heads
+            total += self.hidden_size * (self.head_dim * 2 * (heads + kv_heads) + 3 * (self.mlp_size - shape.mlp_size))
+            total += self.head_dim * (heads + 2 * kv_heads) if self.qkv_bias else 0
+            total -= 2 * self.hidden_size if shape.compensated else 0
+        return total

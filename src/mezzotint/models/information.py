@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from mezzotint.models.pruned import removed
 from mezzotint.models.loading import configure, dtype_of, folder_of, read_config
 
 
@@ -25,14 +24,13 @@ def describe(source: str | Path | None = None, *, length: int | None = None, bat
     width = (dtype_of(dtype) or stored).itemsize
     rows = batch * tokens
     activations = rows * (4 * config.hidden_size + 2 * config.mlp_size + (config.heads + 2 * config.kv_heads) * config.head_dim) * width
-    parameters = config.parameters() - removed(config)
     key_heads = sum(shape.kv_heads for shape in config.shapes) or config.layers * config.kv_heads
     logits = batch * 32 * config.vocab_size * (width + 8)
     return {
         "model": str(source or "bundled"),
         "family": config.family,
         "architecture": raw["architectures"][0],
-        "parameters": parameters,
+        "parameters": config.parameters(),
         "stored_as": str(stored).removeprefix("torch."),
         "layers": config.layers,
         "hidden_size": config.hidden_size,
@@ -43,7 +41,7 @@ def describe(source: str | Path | None = None, *, length: int | None = None, bat
         "prediction": "shifted by one" if config.shift else "same position",
         "length": tokens,
         "batch": batch,
-        "weights_bytes": parameters * width,
+        "weights_bytes": config.parameters() * width,
         "memory_bytes": 2 * key_heads * config.head_dim * rows * width,
         "activations_bytes": activations + logits,
     }

@@ -42,17 +42,6 @@ def biases(family: ModuleType, config: ModelConfig) -> dict[str, str]:
     }
 
 
-def removed(config: ModelConfig) -> int:
-    """How many weights fewer than without shapes."""
-    total = 0
-    for shape in config.shapes:
-        heads = 2 * (config.heads - shape.heads) + 2 * (config.kv_heads - shape.kv_heads)
-        total += config.hidden_size * (config.head_dim * heads + 3 * (config.mlp_size - shape.mlp_size))
-        total += config.head_dim * (config.heads - shape.heads + 2 * (config.kv_heads - shape.kv_heads)) if config.qkv_bias else 0
-        total -= 2 * config.hidden_size if shape.compensated else 0
-    return total
-
-
 class UnevenMemory(Memory):
     """A memory whose layers have different numbers of key heads: keys[layer] is (batch, kv_heads of the layer, capacity, head_dim)."""
 
