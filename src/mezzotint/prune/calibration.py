@@ -31,16 +31,20 @@ class Calibration:
 
     noise: "steps" (ten of LLaDA's fifty noise levels, the last of them all masks) or "uniform" (ten levels drawn evenly from (0, 1), first and last position
         never masked, as the released code does it for Dream). Each (seed, sample, level) has a generator of its own, so results do not depend on the order.
+    views: how many of the ten levels each sample is shown at, evenly apart and starting one further for each sample.
     drawn: (samples, levels, n) views made elsewhere, in place of drawing.
     """
 
     samples: tuple[Sample, ...]
     seed: int = 0
+    views: int = STEPS // INTERVAL
     drawn: Int[Tensor, "samples levels n"] | None = None
 
     def __post_init__(self) -> None:
         if not self.samples:
             raise ValueError("calibration data is empty; give at least one sample")
+        if not 1 <= self.views <= STEPS // INTERVAL:
+            raise ValueError(f"views={self.views} must be from 1 to {STEPS // INTERVAL}")
 
     @staticmethod
     def of(data: "Calibration | Tensor | Sequence[Any]", seed: int = 0) -> "Calibration":
@@ -68,9 +72,10 @@ class Calibration:
         if self.drawn is not None:
             return self.drawn[number]
         sample, views = self.samples[number], []
-        for index, step in enumerate(range(INTERVAL, STEPS + 1, INTERVAL)):
+        steps = range(INTERVAL, STEPS + 1, INTERVAL)
+        for index in sorted((number + len(steps) * view // self.views) % len(steps) for view in range(self.views)):
             generator = torch.Generator().manual_seed((self.seed * 100003 + number) * 1009 + index)
-            level = noise_level(step, STEPS) if noise == "steps" else float(torch.rand((), generator=generator)) * (1 - 1e-3) + 1e-3
+            level = noise_level(steps[index], STEPS) if noise == "steps" else float(torch.rand((), generator=generator)) * (1 - 1e-3) + 1e-3
             masked = masked_at(len(sample.ids), level, generator)
             masked[: sample.start] = masked[sample.end :] = False
             if noise == "uniform":

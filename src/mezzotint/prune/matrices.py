@@ -57,9 +57,9 @@ def sparsity_of(model: Transformer) -> float:
 
 @contextmanager
 def inputs(layer: Layer, look: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """While open, look(site, x (b, n, c)) sees what enters each site of the layer."""
+    """While open, look(site, x (b, n, c)) sees what enters each site of the layer, and the residual stream that enters its "mlp_norm"."""
     handles = []
-    for site in SITES:
+    for site in (*SITES, "mlp_norm"):
 
         def seen(module: nn.Module, arguments: tuple, site: str = site) -> None:
             look(site, arguments[0])

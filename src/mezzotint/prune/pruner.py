@@ -71,6 +71,27 @@ class Plan:
     neurons: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Targets:
+    """The dense model's residual stream, one tensor per calibration batch: between a layer's attention and its MLP, and after the layer."""
+
+    between: list[Tensor]
+    after: list[Tensor]
+
+    @staticmethod
+    def of(dense: Stream) -> "Targets":
+        """Of the stream's current layer, through which it goes."""
+        between: list[Tensor] = []
+
+        def seen(site: str, x: Tensor) -> None:
+            if site == "mlp_norm":
+                between.append(x)
+
+        with inputs(dense.layers[dense.index], seen):
+            dense.advance()
+        return Targets(between, dense.x)
+
+
 @dataclass
 class Walk:
     """A model pruned layer by layer: what stayed, the quality after each layer, and what was put back."""
@@ -86,7 +107,7 @@ class SinkAwarePruner:
 
     model: a dense model; it is never changed. calibration_data: see `Calibration.of`. validation_data: what quality is judged on while pruning, default the
     last quarter of the calibration data, which is then not calibrated on. settings: what may be removed and how it is chosen. draws: masked versions of each
-    validation sample. Quality is the likelihood bound in nats per token, on the same masks for every model.
+    validation sample; views: noise levels at which each calibration sample is shown. Quality is the likelihood bound in nats per token, on the same masks for every model.
     """
 
     def __init__(
@@ -99,11 +120,12 @@ class SinkAwarePruner:
         rule: SinkRule | None = None,
         noise: str = "auto",
         draws: int = 4,
+        views: int = 2,
         seed: int = 0,
         batch: int = 16,
     ):
         layers = layers_of(model)
-        self.model, self.settings, self.rule, self.seed, self.draws, self.batch = model, settings or Structured(), rule or SinkRule(), seed, draws, batch
+        self.model, self.settings, self.rule, self.seed, self.draws, self.views, self.batch = model, settings or Structured(), rule or SinkRule(), seed, draws, views, batch
         data = Calibration.of(calibration_data, seed)
         if validation_data is None:
             if len(data.samples) < 4:
@@ -177,7 +199,7 @@ class SinkAwarePruner:
             for number, sample in enumerate(self.data.samples):
                 groups.setdefault(len(sample.ids), []).append(number)
             for numbers in groups.values():
-                part = Calibration(tuple(self.data.samples[i] for i in numbers), self.data.seed)
+                part = Calibration(tuple(self.data.samples[i] for i in numbers), self.data.seed, min(self.data.views, self.views))
                 for _, some in exposures(self.model, part, noise=self.noise, clean=False, rule=self.rule, average="per_step", instability=False, batch=self.batch):
                     self._exposures += some
         return self._exposures
@@ -262,18 +284,25 @@ class Run:
             stream.advance()
         return seen
 
-    def measure(self, stream: Stream, layer: Layer) -> dict[str, Moments]:
+    def measure(self, stream: Stream, layer: Layer, targets: "Targets | None" = None) -> dict[str, Moments]:
+        """Moments of the layer's output projections; with targets, also of what they should give out."""
         moments = {"attention.out": Moments(), "mlp.down": Moments()}
-        weights = [e.weight for e in self.pruner.exposures()]
-        current: list[Tensor | None] = [None]
+        number, between = 0, torch.empty(0)
 
         def seen(site: str, x: Tensor) -> None:
-            if site in moments:
-                moments[site].add(x, current[0])
+            nonlocal between
+            weight = self.pruner.exposures()[number].weight
+            if site == "mlp_norm":
+                between = x
+            elif site in moments and targets is None:
+                moments[site].add(x, weight)
+            elif site == "attention.out" and targets is not None:
+                moments[site].add(x, weight, targets.between[number] - stream.x[number])
+            elif site == "mlp.down" and targets is not None:
+                moments[site].add(x, weight, targets.after[number] - between)
 
         with inputs(layer, seen):
-            for number, weight in enumerate(weights):
-                current[0] = weight
+            for number in range(len(stream.x)):
                 stream.run(number)
         return moments
 
@@ -328,6 +357,7 @@ class Run:
         """
         model = twin(self.dense)
         stream = Stream(model, [e.tokens for e in self.pruner.exposures()])
+        dense = Stream(self.dense, [e.tokens for e in self.pruner.exposures()])
         done = Walk(model, [], [], [])
         costs = [layer_flops(model.config, s, self.length) for s in self.shapes]
         saved = [
@@ -335,12 +365,13 @@ class Run:
             for i, (cost, s, u, n) in enumerate(zip(costs, self.shapes, plan.units, plan.neurons, strict=True))
         ]
         for index, (units, neurons) in enumerate(zip(plan.units, plan.neurons, strict=True)):
+            targets = Targets.of(dense)
             stored = self.journal.get(f"{name}-layer-{index}")
             if stored is not None:
                 self.restore(model, index, stored, done, self.journal.info(f"{name}-layer-{index}"))
             else:
                 allowed = self.goal.quality_drop_threshold * sum(saved[: index + 1]) / max(sum(saved), 1.0) if careful else float("inf")
-                self.layer(stream, done, index, units, neurons, allowed)
+                self.layer(stream, done, targets, units, neurons, allowed)
                 layer = layers_of(model)[index]
                 info = {"kept": dataclasses.asdict(done.kept[-1]), "drop": done.drops[-1], "put_back": done.put_back[-1]}
                 self.journal.put(f"{name}-layer-{index}", dict(layer.named_parameters()), info)
@@ -350,16 +381,16 @@ class Run:
         settle(model)
         return done
 
-    def layer(self, stream: Stream, done: Walk, index: int, units: int, neurons: int, allowed: float) -> None:
+    def layer(self, stream: Stream, done: Walk, targets: "Targets", units: int, neurons: int, allowed: float) -> None:
         """One layer: all of its planned units, half, a quarter, or none of them."""
-        model = done.model
+        model, index = done.model, len(done.kept)
         for attempt in range(4):
             share = 0.5**attempt if attempt < 3 else 0.0
             multiple = self.settings.rounding(self.shapes[index].mlp_size)
             some, fewer = int(units * share), int(neurons * share) // multiple * multiple if attempt else neurons
             model.layers[index] = fresh(self.layers[index])
             stream.layers = layers_of(model)
-            kept = self.cut(stream, index, some, fewer)
+            kept = self.cut(stream, targets, index, some, fewer)
             if allowed == float("inf"):
                 drop = float("nan")
                 break
@@ -370,7 +401,7 @@ class Run:
         done.drops.append(drop)
         done.put_back.append(attempt)
 
-    def cut(self, stream: Stream, index: int, units: int, neurons: int) -> Kept:
+    def cut(self, stream: Stream, targets: "Targets", index: int, units: int, neurons: int) -> Kept:
         """Heads first; the neurons are then chosen and refitted on what the thinner attention gives them."""
         model, settings = stream.model, self.settings
         shape = self.shapes[index]
@@ -378,7 +409,7 @@ class Run:
         if units == 0 and neurons == 0:
             return everything
         layer = layers_of(model)[index]
-        moments = self.measure(stream, layer)
+        moments = self.measure(stream, layer, targets)
         scores = removability(self.instability, [*self.importances(index, layer, moments["attention.out"])], settings.ranking, settings.weight)[index]
         heads = [head for unit in head_units(shape, scores, settings.grouping)[:units] for head in unit]
         thinner = keep(shape, heads, ())
@@ -390,7 +421,7 @@ class Run:
         cut(model, index, thinner, Repair(out.weight, out.bias, down, nothing))
         layer = layers_of(model)[index]
         stream.layers = layers_of(model)
-        moments = self.measure(stream, layer) if units else moments
+        moments = self.measure(stream, layer, targets)
         order = neuron_importance(layer, moments["mlp.down"], settings.importance).argsort()
         left = order[neurons:].sort().values
         down = refit(layer.mlp.down.weight, layer.mlp.down.bias, moments["mlp.down"], left, settings.repair)

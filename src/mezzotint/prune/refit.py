@@ -1,6 +1,7 @@
 """What heads and neurons do to a layer's output, and how the rest makes up for those that go: least squares on calibration inputs.
 
-The bias alone is FLAP's compensation (arXiv 2312.11983); the refit is the closed form of SparseGPT's update for whole columns, as ZipLM has it (arXiv 2302.04089).
+The bias alone is FLAP's compensation (arXiv 2312.11983). The refit is least squares on the inputs that the pruned layers before give, towards the residual stream of
+the dense model, so that a layer also makes up for what those before it lost.
 """
 
 from dataclasses import dataclass
@@ -13,36 +14,39 @@ REPAIRS = ("none", "bias", "refit")
 
 
 class Moments:
-    """Sums over the inputs x (tokens, c) of one projection: count, Σ x, Σ x xᵀ, and Σ (ω x)² per channel with the sinks weighed down."""
+    """Sums over the inputs x (tokens, c) of one projection: Σ x, Σ x xᵀ, Σ (ω x)² with the sinks weighed down; and over what it should give out, t
+    (tokens, rows): Σ t, Σ t xᵀ."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.first: Tensor | None = None
-        self.second: Tensor | None = None
-        self.weighted: Tensor | None = None
+        self.sums: list[Tensor] = []
 
-    def add(self, x: Float[Tensor, "b n c"], weight: Float[Tensor, "b n"] | None) -> None:
+    def add(self, x: Float[Tensor, "b n c"], weight: Float[Tensor, "b n"] | None, target: Float[Tensor, "b n rows"] | None = None) -> None:
         flat = x.flatten(0, 1).float()
         scaled = flat if weight is None else flat * weight.flatten()[:, None]
-        seen = flat.sum(0), flat.T @ flat, scaled.square().sum(0)
+        seen = [flat.sum(0), flat.T @ flat, scaled.square().sum(0)]
+        if target is not None:
+            wanted = target.flatten(0, 1).float()
+            seen += [wanted.sum(0), wanted.T @ flat]
         self.count += len(flat)
-        if self.first is None or self.second is None or self.weighted is None:
-            self.first, self.second, self.weighted = seen
-        else:
-            self.first, self.second, self.weighted = self.first + seen[0], self.second + seen[1], self.weighted + seen[2]
+        self.sums = [a + b for a, b in zip(self.sums, seen, strict=True)] if self.sums else seen
 
     def energy(self) -> Float[Tensor, " c"]:
         """‖ω x_j‖² of each channel."""
-        assert self.weighted is not None
-        return self.weighted
+        return self.sums[2]
 
     def mean(self) -> Float[Tensor, " c"]:
-        assert self.first is not None
-        return self.first / self.count
+        return self.sums[0] / self.count
 
     def covariance(self) -> Float[Tensor, "c c"]:
-        assert self.second is not None
-        return self.second / self.count - torch.outer(self.mean(), self.mean())
+        return self.sums[1] / self.count - torch.outer(self.mean(), self.mean())
+
+    def target_mean(self) -> Float[Tensor, " rows"]:
+        return self.sums[3] / self.count
+
+    def cross(self) -> Float[Tensor, "rows c"]:
+        """Covariance of the target with the inputs."""
+        return self.sums[4] / self.count - torch.outer(self.target_mean(), self.mean())
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,10 @@ class Refitted:
 
 
 def refit(weight: Float[Tensor, "rows c"], bias: Tensor | None, moments: Moments, kept: Int[Tensor, " kept"], repair: str, ridge: float = 1e-2) -> Refitted:
-    """The projection of the kept channels alone that comes nearest to the old output.
+    """The projection of the kept channels alone.
 
-    repair: "none" (nothing is made up for), "bias" (the mean of what is gone), "refit" (also the part that the kept channels predict, ridge relative to the
-    mean variance).
+    repair: "none" (nothing is made up for), "bias" (the mean of what is gone), "refit" (nearest to the target, which is what brings the residual stream back to
+    the dense model's; ridge, relative to the mean variance, holds it to the old weights).
     """
     old = weight.float()
     chosen = old[:, kept]
@@ -63,11 +67,9 @@ def refit(weight: Float[Tensor, "rows c"], bias: Tensor | None, moments: Moments
     if repair == "none":
         return Refitted(chosen, base)
     mean = moments.mean()
-    if repair == "refit":
-        covariance = moments.covariance()
-        inner = covariance[kept][:, kept]
-        damped = inner + ridge * inner.diagonal().mean().clamp_min(1e-12) * torch.eye(len(kept), device=inner.device)
-        gone = torch.ones(len(old[0]), dtype=torch.bool, device=old.device)
-        gone[kept] = False
-        chosen = chosen + torch.linalg.solve(damped, covariance[kept][:, gone] @ old[:, gone].T, left=True).T
-    return Refitted(chosen, base + old @ mean - chosen @ mean[kept])
+    if repair == "bias":
+        return Refitted(chosen, base + old @ mean - chosen @ mean[kept])
+    inner = moments.covariance()[kept][:, kept]
+    damped = inner + ridge * inner.diagonal().mean().clamp_min(1e-12) * torch.eye(len(kept), device=inner.device)
+    chosen = chosen + torch.linalg.solve(damped, (moments.cross()[:, kept] - chosen @ inner).T).T
+    return Refitted(chosen, moments.target_mean() - chosen @ mean[kept])

@@ -17,7 +17,7 @@ from mezzotint.models.transformer import Layer, Transformer
 from mezzotint.prune import masks
 from mezzotint.prune.calibration import NOISES, Calibration, Exposure, exposures
 from mezzotint.prune.journal import Journal
-from mezzotint.prune.matrices import NAMES, SITE_OF, Stream, inputs, layers_of, matrices, no_grad, replace, sparsity_of, twin
+from mezzotint.prune.matrices import NAMES, SITE_OF, SITES, Stream, inputs, layers_of, matrices, no_grad, replace, sparsity_of, twin
 from mezzotint.prune.sparsegpt import Singular, solve
 
 SINK = ("sink", "sink-sparsegpt")
@@ -105,6 +105,8 @@ class Statistic:
         self.weight: Tensor | None = None
 
     def look(self, site: str, x: Float[Tensor, "b n c"]) -> None:
+        if site not in SITES:
+            return
         x = x.float() if self.weight is None else x.float() * self.weight[..., None]
         flat = x.flatten(0, 1)
         if self.kind == "hessian":
