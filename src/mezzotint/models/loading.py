@@ -10,10 +10,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mezzotint.models.bitmask import MASK, VALUES, unpack
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.families import family_of
 from mezzotint.models.families.names import translate
 from mezzotint.models.pruned import biases, with_shapes
+from mezzotint.models.quantised import quantise, scheme_of
 from mezzotint.models.rope import RopeScaling, frequencies
 from mezzotint.models.transformer import Transformer
 
@@ -145,17 +147,36 @@ def load_model(
     files = tensor_files(folder)
     expected = dict(model.named_parameters())
     for ours, theirs in (translate(family, config) | biases(family, config)).items():
+        if theirs + MASK in files and theirs + VALUES in files:
+            weight = read_sparse(files, theirs, tuple(expected[ours].shape)).to(device=device, dtype=wanted)
+            wanted = wanted or weight.dtype
+            place(model, ours, weight)
+            continue
         if theirs not in files:
             raise CheckpointError(f"{folder} has no tensor {theirs!r}")
         weight = read_tensor(files[theirs], theirs, device, wanted)
         wanted = wanted or weight.dtype
         if weight.shape != expected[ours].shape:
             raise CheckpointError(f"{files[theirs].name}: {theirs} has shape {tuple(weight.shape)}, config.json asks for {tuple(expected[ours].shape)}")
-        owner, _, name = ours.rpartition(".")
-        setattr(model.get_submodule(owner), name, nn.Parameter(weight, requires_grad=False))
+        place(model, ours, weight)
     if config.tied_head:
         model.head.weight = model.embedding.weight
-    return model.eval()
+    scheme = scheme_of(read_config(folder))
+    return model.eval() if scheme is None else quantise(model.eval(), scheme)
+
+
+def place(model: Transformer, name: str, weight: Tensor) -> None:
+    owner, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(owner), leaf, nn.Parameter(weight, requires_grad=False))
+
+
+def read_sparse(files: dict[str, Path], name: str, shape: tuple[int, ...]) -> Tensor:
+    """A matrix stored as a bitmask. Raises CheckpointError if its parts do not belong together."""
+    with opened(files[name + MASK]) as masks, opened(files[name + VALUES]) as values:
+        try:
+            return unpack(name, masks.get_tensor(name + MASK), values.get_tensor(name + VALUES), shape)
+        except (SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{files[name + MASK].name}: {error}") from None
 
 
 def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -254,7 +254,13 @@ class Run:
         self.head_scores = removability(self.instability, heads, settings.ranking, settings.weight)
         self.units = [head_units(shape, score, settings.grouping) for shape, score in zip(self.shapes, self.head_scores, strict=True)]
         neurons = [neuron_importance(layer, m["mlp.down"], settings.importance) for layer, m in zip(self.layers, self.moments, strict=True)]
+        self.head_values = heads
         self.neuron_scores = standard([torch.log(g.double().cpu().clamp_min(1e-30)) for g in neurons])
+
+    @staticmethod
+    def ranked(pruner: SinkAwarePruner, settings: Structured) -> "Run":
+        """Only for its rankings and moments."""
+        return Run(pruner, settings, Goal(), Journal(None), lambda stage, done, total: None)
 
     def thin(self) -> tuple[Transformer, list[int]]:
         """Without the layers that may go, least influence first, while they cost at most half of the quality that may be lost."""
@@ -432,11 +438,7 @@ class Run:
 
     def importances(self, index: int, layer: Layer, moments: Moments) -> list[Tensor]:
         """Every layer's head importance; this layer's anew."""
-        kind = self.settings.importance
-        return [
-            head_importance(layer, moments, kind) if i == index else head_importance(other, m["attention.out"], kind)
-            for i, (other, m) in enumerate(zip(self.layers, self.moments, strict=True))
-        ]
+        return [*self.head_values[:index], head_importance(layer, moments, self.settings.importance), *self.head_values[index + 1 :]]
 
     def restore(self, model: Transformer, index: int, stored: dict[str, Tensor], done: Walk, info: dict[str, Any]) -> None:
         """A layer from the journal."""
