@@ -1,6 +1,7 @@
 """Layers with int8 or int4 weights through torchao (extra `quant`); embeddings, norms and the head keep their type."""
 
 import copy
+import logging
 import warnings
 from typing import Any
 
@@ -27,17 +28,20 @@ def quantise(model: Transformer, scheme: str) -> Transformer:
     """A model whose layers' matrices are quantised; the given one stays as it is.
 
     int8-weight: weights only, one scale a row; less memory, no less work. int8-dynamic: activations too, one scale a token; faster where int8 products are.
-    int4-weight: groups of 32 weights; on a CPU the model must be bfloat16. Prune before, never after. Raises ImportError naming the extra, ValueError for a scheme
-    that is unknown or not possible here.
+    int4-weight: groups of 32 weights; on a CPU the model must be bfloat16. Prune before, never after. Raises ValueError for a scheme that is
+    unknown or not possible here, and naming the extra if torchao is missing.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"quantise={scheme!r} is unknown; accepted: {', '.join(SCHEMES)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
         try:
             from torchao.quantization import Int4WeightOnlyConfig, Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
         except ImportError:
             raise ValueError(f"quantise={scheme!r} needs torchao; install it with: pip install 'mezzotint[quant]'") from None
+        finally:
+            logging.disable(logging.NOTSET)
         if scheme == "int8-weight":
             config: Any = Int8WeightOnlyConfig()
         elif scheme == "int8-dynamic":
