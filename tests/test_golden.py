@@ -13,6 +13,7 @@ import torch
 from conftest import GOLDEN, RAN
 from safetensors.torch import load_file
 
+import golden_sink
 import mezzotint as mz
 from mezzotint.attention import budget
 from mezzotint.commit import Prediction, Quota, Sampler, Timed
@@ -24,7 +25,7 @@ from mezzotint.suffix.dpad import keep_probability, sliding_window
 ATOL = 2e-3
 
 
-KNOWN = ("sparsed", "dpad")
+KNOWN = ("sparsed", "dpad", "sink")
 MANIFESTS = {path.parent.name: json.loads(path.read_text()) for path in sorted(GOLDEN.glob("*/manifest.json"))}
 
 
@@ -466,3 +467,22 @@ def test_dpad(group, case):
     start = case["case"] + "."
     runner(group, case, {name.removeprefix(start): tensor for name, tensor in everything.items() if name.startswith(start)})
     RAN[group["group"]] += 1
+
+
+SINK = [(kind, tag, case) for kind in ("llada_tiny", "dream_tiny") for tag, case in MANIFESTS.get("sink", {}).get(kind, {}).items()]
+
+
+@pytest.mark.parametrize(("kind", "tag", "case"), SINK, ids=[f"{kind}-{tag}" for kind, tag, _ in SINK])
+def test_sink(kind, tag, case):
+    golden_sink.run(GOLDEN / "sink" / kind, tag, case)
+    RAN["sink"] += 1
+
+
+@pytest.mark.skipif(not SINK, reason="no sink folder among the golden data")
+def test_sink_figures():
+    folder = GOLDEN / "sink"
+    for kind in ("llada_tiny", "dream_tiny"):
+        if kind in MANIFESTS["sink"]:
+            golden_sink.check_dynamics(folder / kind)
+    golden_sink.check_example(folder / "figure_example.json")
+    golden_sink.likelihood(folder / "likelihood")

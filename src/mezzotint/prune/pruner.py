@@ -479,6 +479,8 @@ class Run:
                 best = reached, drop, walk
             if drop > goal.quality_drop_threshold or any(walk.put_back) or abs(reached / goal.target_speedup - 1) <= 0.02:
                 break
+            if self.settings.cost == "flops":
+                break
             predicted = self.base / flops(self.original.config, [shape_of(layer) for layer in layers_of(walk.model)], self.length, self.predicted)
             if predicted <= 1 or reached <= 1:
                 break
