@@ -8,12 +8,12 @@ import json
 from collections import Counter
 from functools import cache
 
+import golden_sink
 import pytest
 import torch
 from conftest import GOLDEN, RAN
 from safetensors.torch import load_file
 
-import golden_sink
 import mezzotint as mz
 from mezzotint.attention import budget
 from mezzotint.commit import Prediction, Quota, Sampler, Timed

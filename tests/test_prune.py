@@ -417,7 +417,11 @@ def test_settings_that_cannot_be_honoured_are_refused(make, message):
 
 def test_prune_refuses_goals_presets_and_models_it_does_not_know(tiny, ids):
     pruner = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS)
-    for options, message in (({"target_speedup": 0.9}, "target_speedup=0.9"), ({"preset": "paper"}, "preset='paper'"), ({"quality_drop_threshold": -1}, "quality_drop")):
+    for options, message in (
+        ({"target_speedup": 0.9}, "target_speedup=0.9"),
+        ({"preset": "paper"}, "preset='paper'"),
+        ({"quality_drop_threshold": -1}, "quality_drop"),
+    ):
         with pytest.raises(ValueError, match=message):
             pruner.prune(**options)
     with pytest.raises(ValueError, match="protect=9"):

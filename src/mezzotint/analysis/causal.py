@@ -1,4 +1,4 @@
-"""The same figures for an autoregressive model, so that its sinks can be laid beside a diffusion model's. Any causal checkpoint that transformers knows without code of its own."""
+"""The same figures for an autoregressive model: any causal checkpoint that transformers knows without code of its own, beside a diffusion model."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ def load_causal(source: str | Path) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, use_safetensors=True, attn_implementation="eager")
         return model.eval(), AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise CheckpointError(f"beside={str(source)!r} is not a causal checkpoint that can be read without code of its own: {str(error).splitlines()[0]}") from None
+        raise CheckpointError(
+            f"beside={str(source)!r} is not a causal checkpoint that can be read without code of its own: {str(error).splitlines()[0]}"
+        ) from None
 
 
 @torch.no_grad()

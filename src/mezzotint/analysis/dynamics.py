@@ -17,9 +17,9 @@ class Dynamics:
     """One figure per leading index of the mass it was made from (e.g. sample, layer, head).
 
     spatial_variance: over positions, of the step-averaged share times the number of positions; high where the same few positions always win.
-    temporal_variance: over steps, of the sinks' centroid, in squared positions; temporal_variance_norm: divided by the variance of a uniform position, at most 1.
+    temporal_variance: over steps, of the sinks' centroid, in squared positions; temporal_variance_norm: relative to a uniform position's, at most 1.
     persistence: mean Jaccard overlap of consecutive sink sets, 1 = always the same; dominance: share of all attention that the sinks get; top1_share: that
-    the single strongest position gets. movement: mean total variation distance between consecutive steps, which also sees mass that moves between several sinks;
+    the single strongest position gets. movement: mean total variation distance between consecutive steps, which also sees mass that moves among sinks;
     run_length: mean share of the run for which the strongest position stays the same; autocorrelation: of the centroid, at lag 1.
     instability: dominance · ½ (temporal_variance_norm + 1 - persistence), in [0, 1]: attention that goes to sinks, and to sinks that move.
     sink_set: (..., steps, positions); centroid: (..., steps).

@@ -1,5 +1,5 @@
-"""One real generation, watched for what the three methods rest on: moving sinks (arXiv 2602.17664), head patterns that last (SparseD, arXiv 2509.24014), and how far
-into the suffix attention reaches (DPad, arXiv 2508.14148)."""
+"""One real generation, watched for what three methods rest on: moving sinks (arXiv 2602.17664), head patterns that last (SparseD, arXiv 2509.24014), and how
+far into the suffix attention reaches (DPad, arXiv 2508.14148)."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ KEPT = 0.3
 class Inspection:
     """What one run showed.
 
-    recording: attention shares. patterns: (steps, layers, heads, row_tiles, key_tiles) mean attention between tiles of `tile` positions, of some steps: `pattern_steps`.
+    recording: attention shares. patterns: mean attention between tiles of `tile` positions, at some steps, `pattern_steps`.
     overlap: (steps, layers) Jaccard overlap of the heads' most attended tiles with those of the first watched step. suffix: (layers, distances) attention that
     the active block pays to an undecided position behind it, per position, by its distance from the block's end; NaN where there was none. start: first
     generated position; tokens: the finished canvas; blocks: (steps,) first position of the active block.

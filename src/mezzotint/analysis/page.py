@@ -5,7 +5,7 @@ import html
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,8 @@ STYLE = """
 body { font: 16px/1.55 Georgia, serif; color: var(--ink); background: var(--paper); max-width: 62rem; margin: 2.5rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.9rem; margin-bottom: .2rem; } h2 { font-size: 1.25rem; margin-top: 2.6rem; } p.lead { color: var(--faint); margin-top: 0; }
 figure { margin: 1.2rem 0; } figcaption { font-size: .88rem; color: var(--faint); margin-top: .4rem; }
-img.map { image-rendering: pixelated; width: 100%; border: 1px solid var(--line); } svg { width: 100%; height: auto; } svg text { font: 12px sans-serif; fill: var(--faint); }
+img.map { image-rendering: pixelated; width: 100%; border: 1px solid var(--line); } 
+svg { width: 100%; height: auto; } svg text { font: 12px sans-serif; fill: var(--faint); }
 .row { display: flex; gap: 1rem; flex-wrap: wrap; } .row figure { flex: 1 1 14rem; } .heads figure { flex: 0 1 7rem; margin: .2rem 0; }
 table { border-collapse: collapse; font: 14px sans-serif; } td, th { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); text-align: left; }
 pre { white-space: pre-wrap; font-size: .85rem; background: color-mix(in srgb, var(--ink) 6%, transparent); padding: .8rem; }
@@ -48,17 +49,20 @@ def png(pixels: Tensor) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
 
 
 def heatmap(values: Float[Tensor, "h w"], caption: str, *, top: float | None = None, height: str = "auto") -> str:
     """values / top as a picture; top: what is brightest, default the largest."""
     most = float(values.nan_to_num(0).max()) if top is None else top
     data = base64.b64encode(png(colour(values / max(most, 1e-12)))).decode()
-    return f'<figure><img class="map" style="height:{height}" alt="{html.escape(caption)}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    picture = f'<img class="map" style="height:{height}" alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
+    return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def lines(series: dict[str, Sequence[float]], caption: str, *, x: Sequence[float], across: str, logarithmic: bool = False) -> str:
+def lines(series: Mapping[str, Sequence[float]], caption: str, *, x: Sequence[float], across: str, logarithmic: bool = False) -> str:
     """Lines over x; NaN breaks nothing, it is left out."""
     points = {name: [(a, v) for a, v in zip(x, values, strict=True) if math.isfinite(v) and (v > 0 or not logarithmic)] for name, values in series.items()}
     shown = [(a, math.log10(v) if logarithmic else v) for p in points.values() for a, v in p]
@@ -82,7 +86,9 @@ def lines(series: dict[str, Sequence[float]], caption: str, *, x: Sequence[float
     for value in (low, high):
         y = at(left, value).split(",")[1]
         drawn.append(f'<text x="2" y="{float(y) + 4:.0f}">{10**value if logarithmic else value:.2g}</text>')
-    drawn.append(f'<text x="{margin}" y="{tall - 8}">{left:g}</text><text x="{wide - 10}" y="{tall - 8}" text-anchor="end">{right:g} {html.escape(across)}</text>')
+    drawn.append(
+        f'<text x="{margin}" y="{tall - 8}">{left:g}</text><text x="{wide - 10}" y="{tall - 8}" text-anchor="end">{right:g} {html.escape(across)}</text>'
+    )
     return f'<figure><svg viewBox="0 0 {wide} {tall}" role="img">{"".join(drawn)}</svg><figcaption>{caption}</figcaption></figure>'
 
 
@@ -107,7 +113,9 @@ def table(columns: dict[str, dict[str, float]]) -> str:
 
 def sinks(recording: Recording, title: str, down: str) -> str:
     """Mass by position and step, the eye led by a square root."""
-    return heatmap(recording.total()[0].sqrt().float(), f"{title}: attention received by each position (left to right), {down} (downwards); brighter is more, square root")
+    return heatmap(
+        recording.total()[0].sqrt().float(), f"{title}: attention received by each position (left to right), {down} (downwards); brighter is more, square root"
+    )
 
 
 def page(inspection: Inspection, *, title: str, text: str, settings: str, beside: tuple[str, Recording] | None = None) -> str:
@@ -128,24 +136,29 @@ def page(inspection: Inspection, *, title: str, text: str, settings: str, beside
     body = [
         f"<h1>Where the attention goes</h1><p class='lead'>{html.escape(title)} · {html.escape(settings)}</p>",
         f"<pre>{html.escape(text)}</pre>",
-        "<h2>Sinks over the run</h2><p>A sink is a position that many others attend to. In a diffusion model sinks may move from step to step, which is what sink-aware pruning uses.</p>",
+        "<h2>Sinks over the run</h2><p>A sink is a position that many others attend to. In a diffusion model sinks may move from step to step, "
+        "which is what sink-aware pruning uses.</p>",
         pictures,
         lines(centre, "Where the sinks stand, and where the run is at work", x=steps, across="step"),
         table(columns),
-        "<h2>Instability of each head</h2><p>Attention that a head gives to sinks, times how much those move. Bright heads are what <code>mezzotint prune</code> "
+        "<h2>Instability of each head</h2>"
+        "<p>Attention that a head gives to sinks, times how much those move. Bright heads are what <code>mezzotint prune</code> "
         "removes first, unless they matter to the output.</p>",
         heatmap(instability, f"layers downwards, heads to the right; brightest {float(instability.nan_to_num(0).max()):.3f}", height="12rem"),
-        "<h2>Head patterns, and how long they last</h2><p>Each picture is one head: tiles of rows downwards, tiles of keys to the right, first and last watched step. "
+        "<h2>Head patterns, and how long they last</h2>"
+        "<p>Each picture is one head: tiles of rows downwards, tiles of keys to the right, first and last watched step. "
         "SparseD keeps the brightest tiles of the first and reuses them.</p>",
         *patterns(inspection, instability),
         lines(kept, f"Overlap of each head's most attended {KEPT:.0%} of tiles with those of the first step", x=steps, across="step"),
     ]
     if distances:
         body += [
-            "<h2>Attention to the suffix</h2><p>What the active block pays to one undecided position behind it, by distance. Where this falls fast, DPad may drop the far ones.</p>",
+            "<h2>Attention to the suffix</h2><p>What the active block pays to one undecided position behind it, by distance. "
+            "Where this falls fast, DPad may drop the far ones.</p>",
             lines(reach, "mean share of attention per position, logarithmic", x=distances, across="positions behind the block", logarithmic=True),
         ]
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}: attention</title><style>{STYLE}</style><body>{"".join(body)}</body></html>\n'
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}: attention</title><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en">{head}<body>{"".join(body)}</body></html>\n'
 
 
 def chosen(layers: int) -> list[int]:

@@ -60,9 +60,8 @@ def masked_at(length: int, level: float, generator: torch.Generator) -> Bool[Ten
 class Recording:
     """Shares of attention over a run.
 
-    share: (samples, steps, positions per layer and head): (samples, layers, heads, steps, positions), fp32, each head and step sums to 1; layers with fewer heads
-        (pruned) are padded with NaN. levels: (steps,) the share of masked positions, or the step's number in a recorded generation. start: (samples,) the
-        first generated position. source: "noise" or "generation".
+    share: of each head's attention that a position gets, fp32; a head's sum to 1 at every step; layers with fewer heads (pruned) are filled up with NaN.
+    levels: the share of masked positions, the step's number, or the length, by source: "noise", "generation" or "prefixes".
     """
 
     share: Float[Tensor, "samples layers heads steps n"]
@@ -119,7 +118,9 @@ def record_noise(
 def record_generation(model: Transformer, prompt: Int[Tensor, "b p"], recipe: Recipe, *, every: int = 1, seed: int = 0) -> Recording:
     """Watch a real generation, every `every`-th of its steps. Strategies that do not see or compute everything at every step are refused."""
     if recipe.cache.stores or recipe.max_tokens is not None or every < 1 or recipe.cfg_scale != 0:
-        raise ValueError(f"every={every}: recording needs every >= 1 and a recipe without cache, max_tokens and guidance, so that each step sees the same positions")
+        raise ValueError(
+            f"every={every}: recording needs every >= 1 and a recipe without cache, max_tokens and guidance, so that each step sees the same positions"
+        )
     taken: list[HeadMass] = []
     numbers: list[int] = []
 

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
         other = torch.tensor(sibling[1](tokenizer.decode(seen.tokens, skip_special_tokens=True))["input_ids"])
         beside = str(args.beside), record_causal(sibling[0], other)
     title = args.source or "bundled model"
-    settings = f"{len(ids)} tokens of prompt, gen_length {recipe.gen_length}, block_length {recipe.block_length}, {len(seen.blocks)} of {recipe.blocks * recipe.steps_per_block} steps"
+    steps = f"{len(seen.blocks)} of {recipe.blocks * recipe.steps_per_block} steps"
+    settings = f"{len(ids)} tokens of prompt, gen_length {recipe.gen_length}, block_length {recipe.block_length}, {steps}"
     out.write_text(page(seen, title=title, text=text, settings=settings, beside=beside), encoding="utf-8")
     if args.json:
         found = {"out": str(out), "model": title, "steps": len(seen.blocks), "figures": figures(seen.recording.whole())}

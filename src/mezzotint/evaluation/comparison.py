@@ -25,9 +25,7 @@ class Masked:
     samples: Int[Tensor, " b"]
 
 
-def masked_rows(
-    samples: Sequence[tuple[Int[Tensor, " _"], int, int]], mask_id: int, *, draws: int = 4, seed: int = 0, batch: int = 16
-) -> list[Masked]:
+def masked_rows(samples: Sequence[tuple[Int[Tensor, " _"], int, int]], mask_id: int, *, draws: int = 4, seed: int = 0, batch: int = 16) -> list[Masked]:
     """`draws` masked versions of each sample (ids, start, end), of which positions [start, end) may be masked.
 
     Draw d of a sample masks k of its L positions, k spread evenly over 1..L, as the bound of LLaDA (arXiv 2502.09992, eq. 6) wants it. The masks depend

@@ -158,7 +158,9 @@ def from_suite(tokenizer: Any, *, count: int = 128, length: int = 128, seed: int
         example = next(sources[(len(samples) + patience) % len(sources)])
         if example.document:
             start, stop = example.gap
-            before, gap, after = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (example.document[:start], example.answer, example.document[stop:]))
+            before, gap, after = (
+                tokenizer(t, add_special_tokens=False)["input_ids"] for t in (example.document[:start], example.answer, example.document[stop:])
+            )
             prompt, ids = before, [*before, *gap, *after]
             span = (len(before), len(before) + len(gap))
         else:

@@ -1,4 +1,4 @@
-"""One model at several sizes: heads and neurons in order of importance, so that a smaller size is a prefix of every matrix (arXiv 2004.04037's idea, untrained)."""
+"""One model at several sizes: heads and neurons in order of importance, so that a smaller size is a prefix of every matrix (DynaBERT, arXiv 2004.04037)."""
 
 import copy
 import dataclasses
@@ -91,7 +91,13 @@ def narrowed(ordered: Transformer, level: float, run: Run, head_order: list[list
         keys, neurons = max(1, round(level * shape.kv_heads)), max(1, round(level * shape.mlp_size))
         heads = keys * group
         layer.attention.heads, layer.attention.kv_heads = heads, keys
-        for name, rows in (("attention.q", heads * width), ("attention.k", keys * width), ("attention.v", keys * width), ("mlp.gate", neurons), ("mlp.up", neurons)):
+        for name, rows in (
+            ("attention.q", heads * width),
+            ("attention.k", keys * width),
+            ("attention.v", keys * width),
+            ("mlp.gate", neurons),
+            ("mlp.up", neurons),
+        ):
             shrink(layer.get_submodule(name), slice(rows), slice(None))
         moments = run.moments[index]
         for name, kept, order, columns in (
@@ -115,5 +121,3 @@ def shrink(linear: nn.Module, rows: slice, columns: slice) -> None:
     if bias is not None:
         replace(linear, "bias", bias[rows])  # type: ignore[index]
     linear.out_features, linear.in_features = linear.weight.shape  # type: ignore[union-attr,assignment]
-
-

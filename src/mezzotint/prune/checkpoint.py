@@ -21,13 +21,21 @@ from mezzotint.models.shape import FIELD, write_shapes
 from mezzotint.models.transformer import Transformer
 
 LAYER_COUNTS = ("n_layers", "num_hidden_layers")
+COPIED = (".json", ".jinja", ".txt", ".model")
+WRITTEN = ("config.json", "model.safetensors.index.json", "pruning.json")
 SHARD = 4 * 2**30
 COMPACT_FROM = 0.25
 """Share of zeros from which a matrix is stored as a bitmask."""
 
 
 def save(
-    model: Transformer, folder: str | Path, *, source: str | Path | None, compact: bool = False, quantise: str | None = None, report: dict[str, Any] | None = None
+    model: Transformer,
+    folder: str | Path,
+    *,
+    source: str | Path | None,
+    compact: bool = False,
+    quantise: str | None = None,
+    report: dict[str, Any] | None = None,
 ) -> Path:
     """Write the model to a new folder, with the tokenizer and the other small files of the checkpoint it came from.
 
@@ -47,14 +55,15 @@ def save(
     try:
         partial.mkdir()
         for file in sorted(origin.iterdir()):
-            if file.is_file() and file.suffix != ".safetensors" and file.name not in ("config.json", "model.safetensors.index.json", "README.md", "pruning.json"):
-                if file.suffix in (".json", ".jinja", ".txt", ".model"):
-                    shutil.copyfile(file, partial / file.name)
+            if file.is_file() and file.suffix in COPIED and file.name not in WRITTEN:
+                shutil.copyfile(file, partial / file.name)
         raw = configuration(model, read_config(origin), quantise)
         (partial / "config.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
         if report is not None:
             (partial / "pruning.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         write_tensors(partial, stored(model, raw, compact))
+        for file in partial.iterdir():
+            shutil.copymode(partial / "config.json", file)
         if folder.exists():
             folder.rmdir()
         os.replace(partial, folder)
@@ -128,5 +137,3 @@ def write_tensors(folder: Path, tensors: Iterator[tuple[str, Tensor]]) -> None:
 def weights_bytes(folder: str | Path) -> int:
     """Bytes of the tensors on disk."""
     return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
-
-

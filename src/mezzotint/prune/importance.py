@@ -14,7 +14,7 @@ RANKINGS = ("instability", "importance", "combined")
 def channel_importance(weight: Float[Tensor, "rows c"], moments: Moments, kind: str) -> Float[Tensor, " c"]:
     """Squared effect of each input channel on the projection's output.
 
-    energy: ‖ω x_j‖² ‖W_j‖² with sink positions weighed down (Wanda's score of a column); fluctuation: variance instead, since a bias makes up for the mean (FLAP,
+    energy: ‖ω x_j‖² ‖W_j‖² with sink positions weighed down (Wanda's score); fluctuation: variance, since a bias makes up for the mean (FLAP,
     arXiv 2312.11983); reconstruction: what is left after the other channels have made up for it, ‖W_j‖² / [C⁻¹]_jj (optimal brain surgeon).
     """
     columns = weight.float().square().sum(0)
@@ -28,7 +28,7 @@ def channel_importance(weight: Float[Tensor, "rows c"], moments: Moments, kind: 
 
 
 def head_importance(layer: Layer, moments: Moments, kind: str) -> Float[Tensor, " heads"]:
-    """The root of a head's summed channels: for "energy" bounded by ‖ω A V‖ · ‖W_O‖ of the head, for "reconstruction" with the channels of a head taken together."""
+    """The root of a head's summed channels: for "reconstruction" the channels of a head are taken together."""
     attention = layer.attention
     if kind != "reconstruction":
         return channel_importance(attention.out.weight, moments, kind).view(attention.heads, -1).sum(1).sqrt()

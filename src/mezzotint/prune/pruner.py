@@ -107,7 +107,8 @@ class SinkAwarePruner:
 
     model: a dense model; it is never changed. calibration_data: see `Calibration.of`. validation_data: what quality is judged on while pruning, default the
     last quarter of the calibration data, which is then not calibrated on. settings: what may be removed and how it is chosen. draws: masked versions of each
-    validation sample; views: noise levels at which each calibration sample is shown. Quality is the likelihood bound in nats per token, on the same masks for every model.
+    validation sample; views: noise levels at which each calibration sample is shown. Quality is the likelihood bound in nats per token, on the
+    same masks for every model.
     """
 
     def __init__(
@@ -125,7 +126,15 @@ class SinkAwarePruner:
         batch: int = 16,
     ):
         layers = layers_of(model)
-        self.model, self.settings, self.rule, self.seed, self.draws, self.views, self.batch = model, settings or Structured(), rule or SinkRule(), seed, draws, views, batch
+        self.model, self.settings, self.rule, self.seed, self.draws, self.views, self.batch = (
+            model,
+            settings or Structured(),
+            rule or SinkRule(),
+            seed,
+            draws,
+            views,
+            batch,
+        )
         data = Calibration.of(calibration_data, seed)
         if validation_data is None:
             if len(data.samples) < 4:
@@ -200,7 +209,9 @@ class SinkAwarePruner:
                 groups.setdefault(len(sample.ids), []).append(number)
             for numbers in groups.values():
                 part = Calibration(tuple(self.data.samples[i] for i in numbers), self.data.seed, min(self.data.views, self.views))
-                for _, some in exposures(self.model, part, noise=self.noise, clean=False, rule=self.rule, average="per_step", instability=False, batch=self.batch):
+                for _, some in exposures(
+                    self.model, part, noise=self.noise, clean=False, rule=self.rule, average="per_step", instability=False, batch=self.batch
+                ):
                     self._exposures += some
         return self._exposures
 
@@ -247,7 +258,9 @@ class Run:
         self.length = min(settings.length, self.dense.config.max_length)
         self.predicted = min(settings.predicted, self.length)
         instability = pruner.analyze_attention_dynamics().instability
-        self.instability = [row[: shape.heads] for row, shape in zip(instability[[i for i in range(len(instability)) if i not in self.dropped]], self.shapes, strict=True)]
+        self.instability = [
+            row[: shape.heads] for row, shape in zip(instability[[i for i in range(len(instability)) if i not in self.dropped]], self.shapes, strict=True)
+        ]
         self.moments = self.look()
         self.base = flops(self.original.config, [shape_of(layer) for layer in layers_of(self.original)], self.length, self.predicted)
         heads = [head_importance(layer, m["attention.out"], settings.importance) for layer, m in zip(self.layers, self.moments, strict=True)]

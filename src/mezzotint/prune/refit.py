@@ -1,7 +1,7 @@
 """What heads and neurons do to a layer's output, and how the rest makes up for those that go: least squares on calibration inputs.
 
-The bias alone is FLAP's compensation (arXiv 2312.11983). The refit is least squares on the inputs that the pruned layers before give, towards the residual stream of
-the dense model, so that a layer also makes up for what those before it lost.
+The bias alone is FLAP's compensation (arXiv 2312.11983). The refit is least squares on what the pruned layers before give, towards the dense model's residual
+stream, so that a layer also makes up for what those before it lost.
 """
 
 from dataclasses import dataclass

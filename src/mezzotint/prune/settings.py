@@ -98,9 +98,18 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "conservative": Preset("heads and neurons for 1.1 times the speed, at most 2 % of the likelihood", Structured(), Goal(1.1, 0.02)),
     "balanced": Preset("heads and neurons for 1.3 times the speed, at most 5 % of the likelihood", Structured(), Goal(1.3, 0.05)),
-    "aggressive": Preset("heads, neurons and layers for 1.6 times the speed, at most 10 % of the likelihood", Structured(drop_layers=True, most=0.7), Goal(1.6, 0.10)),
+    "aggressive": Preset(
+        "heads, neurons and layers for 1.6 times the speed, at most 10 % of the likelihood", Structured(drop_layers=True, most=0.7), Goal(1.6, 0.10)
+    ),
     "paper": Preset("half of all weights by the paper's sink-aware Wanda; no speed by itself", sparsity=Sparsity("sink", 0.5)),
-    "memory": Preset("half of all weights by sink-aware SparseGPT, stored as a bitmask; int8 weights", sparsity=Sparsity("sink-sparsegpt", 0.5), compact=True, quantise="int8-weight"),
-    "edge": Preset("heads and neurons for 1.3 times the speed, at most 8 %; int8 weights and activations", Structured(), Goal(1.3, 0.08), quantise="int8-dynamic"),
+    "memory": Preset(
+        "half of all weights by sink-aware SparseGPT, stored as a bitmask; int8 weights",
+        sparsity=Sparsity("sink-sparsegpt", 0.5),
+        compact=True,
+        quantise="int8-weight",
+    ),
+    "edge": Preset(
+        "heads and neurons for 1.3 times the speed, at most 8 %; int8 weights and activations", Structured(), Goal(1.3, 0.08), quantise="int8-dynamic"
+    ),
     "ampere24": Preset("2:4 by sink-aware SparseGPT, the pattern of NVIDIA's sparse tensor cores", sparsity=Sparsity("sink-sparsegpt", 0.5, "2:4")),
 }

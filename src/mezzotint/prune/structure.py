@@ -34,7 +34,9 @@ class Kept:
 
     def of(self, before: "Kept") -> "Kept":
         """The same in the indices that `before` kept."""
-        return Kept(*(tuple(theirs[i] for i in mine) for mine, theirs in ((self.heads, before.heads), (self.kv_heads, before.kv_heads), (self.neurons, before.neurons))))
+        return Kept(
+            *(tuple(theirs[i] for i in mine) for mine, theirs in ((self.heads, before.heads), (self.kv_heads, before.kv_heads), (self.neurons, before.neurons)))
+        )
 
 
 def shape_of(layer: Layer) -> Shape:

@@ -120,7 +120,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Sparsified:
-    """The pruned model (untouched tensors are shared with the dense one) and what was done: settings, sparsity reached, matrices that fell back to another way."""
+    """The pruned model (untouched tensors are shared with the dense one) and what was done: settings, sparsity, matrices that fell back."""
 
     model: Transformer
     report: dict[str, Any]
@@ -128,12 +128,17 @@ class Sparsified:
 
 @no_grad
 def sparsify(
-    model: Transformer, data: Calibration | Tensor | list, settings: Sparsity, *, journal: Journal | None = None, report: Callable[[str, int, int], None] | None = None
+    model: Transformer,
+    data: Calibration | Tensor | list,
+    settings: Sparsity,
+    *,
+    journal: Journal | None = None,
+    report: Callable[[str, int, int], None] | None = None,
 ) -> Sparsified:
     """Prune every matrix of every layer. The given model stays as it is.
 
-    data: see `Calibration.of`; magnitude does not look at it. journal: keeps finished layers and, where all layers are calibrated at once, the sums so far, so an
-    interrupted run goes on. report(stage, done, total) is called as work is done. Raises ValueError for settings that do not fit the model.
+    data: see `Calibration.of`; magnitude does not look at it. journal: keeps finished layers and, where all layers are calibrated at once, the sums so
+    far, so an interrupted run goes on. report(stage, done, total) is called as work is done. Raises ValueError for settings that do not fit the model.
     """
     data = Calibration.of(data)
     tell = report or (lambda stage, done, total: None)
@@ -153,7 +158,13 @@ def sparsify(
         work.at_once()
     else:
         work.layer_by_layer()
-    outcome = {"method": settings.method, "ratio": settings.ratio, "pattern": settings.pattern, "sparsity": sparsity_of(work.model), "fell_back": work.fell_back}
+    outcome = {
+        "method": settings.method,
+        "ratio": settings.ratio,
+        "pattern": settings.pattern,
+        "sparsity": sparsity_of(work.model),
+        "fell_back": work.fell_back,
+    }
     return Sparsified(work.model, outcome)
 
 
@@ -311,6 +322,3 @@ def gradient_scores(work: Work) -> Iterator[dict[str, Tensor]]:
             linear.weight = torch.nn.Parameter(linear.weight.detach(), requires_grad=False)
     for sums in total:
         yield {name: -value if settings.method == "movement" else value.abs() for name, value in sums.items()}
-
-
-
