@@ -252,6 +252,8 @@ class Run:
     def __init__(self, pruner: SinkAwarePruner, settings: Structured, goal: Goal, journal: Journal, tell: Tell):
         self.pruner, self.settings, self.goal, self.journal, self.tell = pruner, settings, goal, journal, tell
         self.original = pruner.model
+        self.found: tuple[float, float, Walk] | None = None
+        self.history: list[dict[str, Any]] = []
         self.dense, self.dropped = self.thin()
         self.layers = layers_of(self.dense)
         self.shapes = [shape_of(layer) for layer in self.layers]
@@ -475,34 +477,43 @@ class Run:
     def best(self) -> Pruned:
         """Plans until the speed is reached within the bound; else the fastest that keeps within it."""
         goal = self.goal
-        aim = goal.target_speedup if self.settings.cost == "flops" else goal.target_speedup * 1.02
+        exact = self.settings.cost == "flops"
+        aim = goal.target_speedup if exact else goal.target_speedup * 1.02
         split = self.choose_split(aim)
-        history: list[dict[str, Any]] = []
-        best: tuple[float, float, Walk] | None = None
-        for number in range(self.settings.passes):
-            plan = self.recall(f"pass-{number}-plan", lambda aim=aim: self.plan_for(aim, split))
-            walk = self.walk(plan, f"pass-{number}", careful=False)
-            drop = self.drop(walk.model)
-            if drop > goal.quality_drop_threshold:
-                walk = self.walk(plan, f"pass-{number}-careful", careful=True)
-                drop = self.drop(walk.model)
-            reached = self.measured(walk.model)
-            history.append({"aim": aim, "speedup": reached, "quality_drop": drop, "put_back": walk.put_back})
-            if drop <= goal.quality_drop_threshold and (best is None or self.better(reached, best[0])):
-                best = reached, drop, walk
-            if drop > goal.quality_drop_threshold or any(walk.put_back) or abs(reached / goal.target_speedup - 1) <= 0.02:
-                break
-            if self.settings.cost == "flops":
-                break
-            predicted = self.base / flops(self.original.config, [shape_of(layer) for layer in layers_of(walk.model)], self.length, self.predicted)
-            if predicted <= 1 or reached <= 1:
-                break
-            aim = 1 + (goal.target_speedup - 1) * (predicted - 1) / (reached - 1)
-        if best is None:
+        low, high = 1.0, float("inf")
+        for number in range(2 * self.settings.passes):
+            drop, reached, predicted = self.attempt(f"pass-{number}", aim, split, careful=False)
+            if drop <= goal.quality_drop_threshold:
+                low = aim
+                if abs(reached / goal.target_speedup - 1) <= 0.02 or (exact and high == float("inf")):
+                    break
+                if high == float("inf"):
+                    if number + 1 >= self.settings.passes or min(predicted, reached) <= 1:
+                        break
+                    aim = 1 + (goal.target_speedup - 1) * (predicted - 1) / (reached - 1)
+                    continue
+            elif high == float("inf"):
+                self.attempt(f"pass-{number}-careful", aim, split, careful=True)
+                high = aim
+            else:
+                high = aim
+            aim = (low + high) / 2
+        if self.found is None:
             walk = Walk(twin(self.dense), [Kept.everything(s) for s in self.shapes], [], [])
             settle(walk.model)
-            best = self.measured(walk.model) if self.dropped else 1.0, self.drop(walk.model), walk
-        return self.finished(*best, split, history)
+            self.found = self.measured(walk.model) if self.dropped else 1.0, self.drop(walk.model), walk
+        return self.finished(*self.found, split, self.history)
+
+    def attempt(self, name: str, aim: float, split: float, *, careful: bool) -> tuple[float, float, float]:
+        """One plan carried out, and kept if it is the best so far: quality lost, speed, and speed by FLOPs."""
+        plan = self.recall(f"{name}-plan", lambda: self.plan_for(aim, split))
+        walk = self.walk(plan, name, careful=careful)
+        drop, reached = self.drop(walk.model), self.measured(walk.model)
+        self.history.append({"aim": aim, "speedup": reached, "quality_drop": drop, "put_back": walk.put_back})
+        if drop <= self.goal.quality_drop_threshold and (self.found is None or self.better(reached, self.found[0])):
+            self.found = reached, drop, walk
+        shapes = [shape_of(layer) for layer in layers_of(walk.model)]
+        return drop, reached, self.base / flops(self.original.config, shapes, self.length, self.predicted)
 
     def better(self, new: float, old: float) -> bool:
         """Nearer to the target from above, or faster while below it."""

@@ -24,7 +24,8 @@ class Structured:
     split: share of the heads that go relative to that of the neurons, in [0, 1] (0.5: alike); None tries 0.25, 0.5 and 0.75.
     drop_layers: also whole layers, those that change their input least, as long as they cost at most half the quality that may be lost.
     protect: layers that stay as they are. length, predicted: the canvas the speed is meant for, and the positions whose logits a step takes.
-    cost: "measured" (seconds of a forward here and now, dense and pruned in turn) or "flops". passes: how often the plan may be revised.
+    cost: "measured" (seconds of a forward here and now, dense and pruned in turn) or "flops". passes: how often the plan may be
+    revised towards the speed, and again towards the quality.
     """
 
     ranking: str = "combined"
