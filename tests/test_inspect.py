@@ -67,7 +67,7 @@ def test_prune_refuses_in_one_line(tmp_path, capsys, options, message):
 def test_inspection_sees_shares_patterns_and_the_suffix(tiny):
     model = tiny["llada"]
     prompt = torch.randint(5, 100, (20,), generator=torch.Generator().manual_seed(0))
-    seen = inspect(model, prompt, mz.Recipe(gen_length=32, block_length=8), watched=8)
+    seen = inspect(model, prompt, mz.Recipe(gen_length=32, block_length=8, early_stop="off"), watched=8)
     assert seen.recording.share.shape == (1, model.config.layers, model.config.heads, 8, 52)
     torch.testing.assert_close(seen.overlap[0], torch.ones(model.config.layers))
     assert (seen.overlap[1:] < 1).any()

@@ -17,7 +17,9 @@ from mezzotint.types import Moment
 
 
 def scope_mass(q: Tensor, k: Tensor, scope: Scope) -> Float[Tensor, "b h visible"]:
-    """Mass per visible position of one layer of a forward, padding left out."""
+    """Mass per visible position of one layer of a forward, padding left out. Raises ValueError where rows may not look everywhere."""
+    if getattr(scope, "mask", None) is not None:
+        raise ValueError("attention mass is for models in which every position sees every other; this one's attention is masked")
     if scope.valid is None:
         return column_mass(q, k)
     rows = scope.valid[:, torch.searchsorted(scope.over, scope.at).to(q.device, non_blocking=True)]

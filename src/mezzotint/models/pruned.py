@@ -19,16 +19,16 @@ def with_shapes(raw: dict[str, Any], config: ModelConfig) -> ModelConfig:
 
 
 def carve(layer: nn.Module, config: ModelConfig, shape: Shape) -> None:
-    """Give a new layer the sizes of a pruned one; its weights are new and empty."""
+    """Give a layer the sizes of a pruned one; its weights are new and empty, with biases where it had them."""
     attention, mlp = cast(Any, layer.get_submodule("attention")), cast(Any, layer.get_submodule("mlp"))
     width = config.head_dim
     attention.heads, attention.kv_heads = shape.heads, shape.kv_heads
-    attention.q = nn.Linear(config.hidden_size, shape.heads * width, bias=config.qkv_bias)
-    attention.k = nn.Linear(config.hidden_size, shape.kv_heads * width, bias=config.qkv_bias)
-    attention.v = nn.Linear(config.hidden_size, shape.kv_heads * width, bias=config.qkv_bias)
+    attention.q = nn.Linear(config.hidden_size, shape.heads * width, bias=attention.q.bias is not None)
+    attention.k = nn.Linear(config.hidden_size, shape.kv_heads * width, bias=attention.k.bias is not None)
+    attention.v = nn.Linear(config.hidden_size, shape.kv_heads * width, bias=attention.v.bias is not None)
     attention.out = nn.Linear(shape.heads * width, config.hidden_size, bias=shape.compensated)
-    mlp.gate = nn.Linear(config.hidden_size, shape.mlp_size, bias=False)
-    mlp.up = nn.Linear(config.hidden_size, shape.mlp_size, bias=False)
+    mlp.gate = nn.Linear(config.hidden_size, shape.mlp_size, bias=mlp.gate.bias is not None)
+    mlp.up = nn.Linear(config.hidden_size, shape.mlp_size, bias=mlp.up.bias is not None)
     mlp.down = nn.Linear(shape.mlp_size, config.hidden_size, bias=shape.compensated)
 
 

@@ -25,6 +25,7 @@ class Nested(Transformer):
         nn.Module.__init__(self)
         self.sizes = dict(sorted(sizes.items(), reverse=True))
         self.set_capacity(max(sizes))
+        self.eval()
 
     @property
     def levels(self) -> tuple[float, ...]:

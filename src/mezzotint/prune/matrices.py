@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import cast
 
 import torch
@@ -27,6 +28,8 @@ def layers_of(model: Transformer) -> list[Layer]:
     layers = cast(list[Layer], list(model.layers))
     if any(type(layer.mlp) is not MLP for layer in layers):
         raise ValueError(f"a {model.config.family} model has layers without a plain MLP; pruning knows dense models only")
+    if any(getattr(model.config, name, None) is not None for name in ("block_length", "window")):
+        raise ValueError(f"in a {model.config.family} model not every position sees every other; pruning knows fully bidirectional models only")
     if any(type(linear.weight.data) is not Tensor for layer in layers for linear in matrices(layer).values()):
         raise ValueError("the model is quantised; prune first, then quantise")
     return layers
@@ -55,16 +58,14 @@ def sparsity_of(model: Transformer) -> float:
     return zeros / total
 
 
+def show(look: Callable[[str, Tensor], None], site: str, module: nn.Module, arguments: tuple) -> None:
+    look(site, arguments[0])
+
+
 @contextmanager
 def inputs(layer: Layer, look: Callable[[str, Tensor], None]) -> Iterator[None]:
     """While open, look(site, x (b, n, c)) sees what enters each site of the layer, and the residual stream that enters its "mlp_norm"."""
-    handles = []
-    for site in (*SITES, "mlp_norm"):
-
-        def seen(module: nn.Module, arguments: tuple, site: str = site) -> None:
-            look(site, arguments[0])
-
-        handles.append(layer.get_submodule(site).register_forward_pre_hook(seen))
+    handles = [layer.get_submodule(site).register_forward_pre_hook(partial(show, look, site)) for site in (*SITES, "mlp_norm")]
     try:
         yield
     finally:

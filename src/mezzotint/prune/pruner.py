@@ -57,6 +57,7 @@ class Pruned(Transformer):
         for name, child in model.named_children():
             setattr(self, name, child)
         self.kept, self.report = kept, report
+        self.eval()
 
 
 class ThresholdError(ValueError):

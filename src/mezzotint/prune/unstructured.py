@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mezzotint.analysis.sinks import SinkRule
 from mezzotint.fields import check
-from mezzotint.models.transformer import Layer, Transformer
+from mezzotint.models.transformer import Attend, Layer, Scope, Transformer
 from mezzotint.prune import masks
 from mezzotint.prune.calibration import NOISES, Calibration, Exposure, exposures
 from mezzotint.prune.journal import Journal
@@ -193,7 +193,7 @@ class Work:
             seen[int(index)].values[site] = value.to(self.model.device)
         for number, batch in self.exposures(done):
             for exposure in batch:
-                see_everything(self.dense, exposure, seen)
+                self.dense.hidden(exposure.tokens.to(self.model.device), through=Seeing(seen, exposure.weight))
             self.journal.advance("calibration", number, {f"{i}/{site}": v for i, s in enumerate(seen) for site, v in s.values.items()})
             self.tell("calibration", number, len(self.data.samples))
         for index, statistic in enumerate(seen):
@@ -279,15 +279,17 @@ def choose(settings: Sparsity, score: Float[Tensor, "rows cols"], ratio: float) 
     return masks.of_matrix(score, ratio) if settings.method in ("magnitude", *GRADIENTS) else masks.per_row(score, ratio)
 
 
-def see_everything(model: Transformer, exposure: Exposure, seen: list[Statistic]) -> None:
-    """One forward of the whole model, every layer's inputs into its statistic."""
+@dataclass(frozen=True)
+class Seeing:
+    """Layers as they are, with what enters them shown to the statistic of each."""
 
-    def through(index: int, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, scope, attend) -> Tensor:
-        seen[index].weight = exposure.weight
-        with inputs(layer, seen[index].look):
+    seen: list[Statistic]
+    weight: Tensor | None
+
+    def __call__(self, index: int, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, scope: Scope, attend: Attend) -> Tensor:
+        self.seen[index].weight = self.weight
+        with inputs(layer, self.seen[index].look):
             return layer(index, x, cos, sin, scope, attend, None)
-
-    model.hidden(exposure.tokens.to(model.device), through=through)
 
 
 def gradient_scores(work: Work) -> Iterator[dict[str, Tensor]]:
