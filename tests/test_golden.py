@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from functools import cache
 
+import golden_sink
 import pytest
 import torch
 from conftest import GOLDEN, RAN
@@ -25,7 +26,7 @@ from mezzotint.suffix.dpad import keep_probability, sliding_window
 ATOL = 2e-3
 
 
-KNOWN = ("sparsed", "dpad", "families")
+KNOWN = ("sparsed", "dpad", "families", "sink")
 MANIFESTS = {path.parent.name: json.loads(path.read_text()) for path in sorted(GOLDEN.glob("*/manifest.json"))}
 
 
@@ -515,3 +516,22 @@ def test_dpad(group, case):
     start = case["case"] + "."
     runner(group, case, {name.removeprefix(start): tensor for name, tensor in everything.items() if name.startswith(start)})
     RAN[group["group"]] += 1
+
+
+SINK = [(kind, tag, case) for kind in ("llada_tiny", "dream_tiny") for tag, case in MANIFESTS.get("sink", {}).get(kind, {}).items()]
+
+
+@pytest.mark.parametrize(("kind", "tag", "case"), SINK, ids=[f"{kind}-{tag}" for kind, tag, _ in SINK])
+def test_sink(kind, tag, case):
+    golden_sink.run(GOLDEN / "sink" / kind, tag, case)
+    RAN["sink"] += 1
+
+
+@pytest.mark.skipif(not SINK, reason="no sink folder among the golden data")
+def test_sink_figures():
+    folder = GOLDEN / "sink"
+    for kind in ("llada_tiny", "dream_tiny"):
+        if kind in MANIFESTS["sink"]:
+            golden_sink.check_dynamics(folder / kind)
+    golden_sink.check_example(folder / "figure_example.json")
+    golden_sink.likelihood(folder / "likelihood")

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from mezzotint.denoising import Generation, Step, denoise, denoise_all
     from mezzotint.generation import generate, infill, load, stream
     from mezzotint.models.loading import CheckpointError, load_model
+    from mezzotint.models.quantised import quantise
     from mezzotint.models.rope import RopeScaling
+    from mezzotint.prune import Nested, SinkAwarePruner, Sparsity, nest, save, sparsify
     from mezzotint.recipe import Recipe
     from mezzotint.recipes import RECIPES, named
     from mezzotint.suffix import DPad, Full, NoSuffix, UniformDropout
@@ -25,7 +27,9 @@ _HOMES = {
     "mezzotint.denoising": ("Generation", "Step", "denoise", "denoise_all"),
     "mezzotint.generation": ("generate", "infill", "load", "stream"),
     "mezzotint.models.loading": ("CheckpointError", "load_model"),
+    "mezzotint.models.quantised": ("quantise",),
     "mezzotint.models.rope": ("RopeScaling",),
+    "mezzotint.prune": ("Nested", "SinkAwarePruner", "Sparsity", "nest", "save", "sparsify"),
     "mezzotint.recipe": ("Recipe",),
     "mezzotint.recipes": ("RECIPES", "named"),
     "mezzotint.suffix": ("DPad", "Full", "NoSuffix", "UniformDropout"),

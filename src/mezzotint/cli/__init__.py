@@ -14,6 +14,8 @@ COMMANDS = {
     "generate": "one answer to a prompt",
     "infill": "fill [[8]]-style gaps in a text",
     "eval": "quality on the built-in tasks, paired against plain decoding",
+    "prune": "a smaller checkpoint: heads, neurons or weights removed within a bound on quality",
+    "inspect": "where a model's attention goes over a run, as one HTML page",
     "serve": "an OpenAI-compatible server with a playground page",
     "recipes": "the named recipes with their sources",
     "info": "what a checkpoint is, and the memory it needs",

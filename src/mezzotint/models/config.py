@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mezzotint.models.rope import RopeScaling
+from mezzotint.models.shape import Shape
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class ModelConfig:
     activation, gated, mlp_bias: the MLP; mixture: experts instead. window: layers that see only so far to each side, except every
         `global_every`-th; they rotate with `local_theta`. stop_text: ends an answer, for models whose end of turn is several tokens.
     recipe: the named recipe that is used when none is given.
+    shapes: the sizes of a pruned checkpoint's layers, empty for all others; heads, kv_heads and mlp_size are then those before pruning.
     """
 
     family: str
@@ -85,6 +87,7 @@ class ModelConfig:
     head_bias: bool = False
     stop_text: str = ""
     recipe: str = "plain"
+    shapes: tuple[Shape, ...] = ()
 
     def local(self, layer: int) -> bool:
         """Whether a layer sees only its window."""
@@ -116,4 +119,14 @@ class ModelConfig:
             used = m.active if active else m.experts
             sparse = self.hidden_size * (3 * (used * m.size + m.shared_size) + m.experts) + (m.experts if m.bias != "none" else 0)
         layers = self.layers * (attention + 2 * norm) - (0 if self.first_norm else norm)
-        return layers + (self.layers - self.expert_layers()) * mlp + self.expert_layers() * sparse + tables + outside
+        return layers + (self.layers - self.expert_layers()) * mlp + self.expert_layers() * sparse + tables + outside - self.removed()
+
+    def removed(self) -> int:
+        """How many weights fewer than before pruning."""
+        total = 0
+        for shape in self.shapes:
+            heads, kv_heads = self.heads - shape.heads, self.kv_heads - shape.kv_heads
+            total += self.hidden_size * (self.head_dim * 2 * (heads + kv_heads) + 3 * (self.mlp_size - shape.mlp_size))
+            total += self.head_dim * (heads + 2 * kv_heads) if self.qkv_bias else 0
+            total -= 2 * self.hidden_size if shape.compensated else 0
+        return total

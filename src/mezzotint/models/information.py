@@ -70,7 +70,8 @@ def attention_of(config: ModelConfig) -> str:
 
 def memory_bytes(config: ModelConfig, rows: int, width: int) -> int:
     """K and V of every layer for so many positions, at `width` bytes a number."""
-    return 2 * config.layers * config.kv_heads * config.head_dim * rows * width
+    key_heads = sum(shape.kv_heads for shape in config.shapes) or config.layers * config.kv_heads
+    return 2 * key_heads * config.head_dim * rows * width
 
 
 def activations_bytes(config: ModelConfig, rows: int, predicted: int, width: int) -> int:

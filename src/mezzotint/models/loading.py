@@ -11,11 +11,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mezzotint.models.bitmask import MASK, VALUES, unpack
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.experts import Experts
 from mezzotint.models.families import family_of
 from mezzotint.models.families.names import derived, translate
 from mezzotint.models.int8 import Int8Linear, shrink
+from mezzotint.models.pruned import biases, with_shapes
+from mezzotint.models.quantised import quantise, scheme_of
 from mezzotint.models.rope import RopeScaling, frequencies
 from mezzotint.models.transformer import Transformer
 
@@ -66,7 +69,7 @@ def configure(folder: Path, *, mask_id: int | None = None, block_causal: int | N
             raw["mask_token_id"] = mask_id
         elif raw.get("mask_token_id") is None:
             raw["mask_token_id"] = next((found for name in getattr(family, "MASKS", ()) if (found := added_tokens(folder).get(name)) is not None), None)
-        return family, in_blocks(family.configure(raw), block_causal)
+        return family, with_shapes(raw, in_blocks(family.configure(raw), block_causal))
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}") from None
 
@@ -194,23 +197,25 @@ def load_model(
         if weights == "int8":
             shrink(model.layers)
     expected = dict(model.named_parameters())
-    tables = {ours: ((theirs,), None) for ours, theirs in translate(family, config).items()}
+    tables = {ours: ((theirs,), None) for ours, theirs in (translate(family, config) | biases(family, config)).items()}
     tables |= {ours: (made.names, made.make) for ours, made in derived(family, config).items()}
     for ours, (theirs, make) in tables.items():
-        missing = next((name for name in theirs if name not in files), None)
-        if missing is not None:
-            raise CheckpointError(f"{folder} has no tensor {missing!r}")
         owner, _, name = ours.rpartition(".")
         module = model.get_submodule(owner)
         integer = isinstance(module, Int8Linear) and name == "weight"
-        parts = [read_tensor(files[part], part, torch.device("cpu") if integer else device, None if integer else wanted) for part in theirs]
+        place, kind = (torch.device("cpu"), None) if integer else (device, wanted)
         try:
+            parts = [read_weight(files, part, place, kind, tuple(expected[ours].shape)) for part in theirs]
             weight = parts[0] if make is None else make(*parts)
+        except CheckpointError:
+            raise
+        except KeyError as missing:
+            raise CheckpointError(f"{folder} has no tensor {missing.args[0]!r}") from None
         except ValueError as error:
             raise CheckpointError(f"{folder}: {error}") from None
         wanted = wanted or weight.dtype
         if weight.shape != expected[ours].shape:
-            raise CheckpointError(f"{files[theirs[0]].name}: {theirs[0]} has shape {tuple(weight.shape)}, config.json asks for {tuple(expected[ours].shape)}")
+            raise CheckpointError(f"{folder}: {theirs[0]} has shape {tuple(weight.shape)}, config.json asks for {tuple(expected[ours].shape)}")
         if isinstance(module, Int8Linear) and integer:
             module.store(weight, device)
         else:
@@ -221,7 +226,26 @@ def load_model(
         for module in model.modules():
             if isinstance(module, Experts):
                 module.stack()
-    return model.eval()
+    scheme = scheme_of(read_config(folder))
+    return model.eval() if scheme is None else quantise(model.eval(), scheme)
+
+
+def read_weight(files: dict[str, Path], name: str, device: torch.device, dtype: torch.dtype | None, shape: tuple[int, ...]) -> Tensor:
+    """A stored tensor, whole or as a bitmask with its values. Raises KeyError naming what is missing."""
+    if name + MASK in files and name + VALUES in files:
+        return read_sparse(files, name, shape).to(device=device, dtype=dtype)
+    if name not in files:
+        raise KeyError(name)
+    return read_tensor(files[name], name, device, dtype)
+
+
+def read_sparse(files: dict[str, Path], name: str, shape: tuple[int, ...]) -> Tensor:
+    """A matrix stored as a bitmask. Raises CheckpointError if its parts do not belong together."""
+    with opened(files[name + MASK]) as masks, opened(files[name + VALUES]) as values:
+        try:
+            return unpack(name, masks.get_tensor(name + MASK), values.get_tensor(name + VALUES), shape)
+        except (SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{files[name + MASK].name}: {error}") from None
 
 
 def same_tensor(files: dict[str, Path], one: str, other: str) -> bool:

@@ -50,6 +50,6 @@ class Memory:
             raise LookupError(f"position {missing} of layer {layer} was never computed; it must be in `at` before it can be read")
         if int(over[-1]) - int(over[0]) + 1 == len(over):
             span = slice(int(over[0]), int(over[-1]) + 1)
-            return self.keys[layer, :, :, span], self.values[layer, :, :, span]
+            return self.keys[layer][:, :, span], self.values[layer][:, :, span]
         where = over.to(self.keys.device, non_blocking=True)
         return self.keys[layer].index_select(2, where), self.values[layer].index_select(2, where)

@@ -19,6 +19,7 @@ from mezzotint.models.experts import Experts
 from mezzotint.models.memory import Memory
 from mezzotint.models.mlp import MLP
 from mezzotint.models.norms import norm
+from mezzotint.models.pruned import UnevenMemory, carve
 from mezzotint.models.rope import angles, frequencies, rotate
 
 
@@ -143,6 +144,8 @@ class Transformer(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embedding_norm = norm(config, config.hidden_size) if config.embedding_norm else nn.Identity()
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.layers))
+        for layer, shape in zip(self.layers, config.shapes, strict=False):
+            carve(layer, config, shape)
         self.norm = norm(config, config.hidden_size)
         self.transform = Transformed(config) if config.head_transform else nn.Identity()
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.head_bias)
@@ -160,6 +163,8 @@ class Transformer(nn.Module):
     def memory(self, batch: int, capacity: int) -> Memory:
         """An empty memory of `capacity` positions for one run of `batch` rows."""
         c = self.config
+        if c.shapes:
+            return UnevenMemory(c, batch, capacity, self.embedding.weight)
         return Memory(c.layers, batch, c.kv_heads, c.head_dim, capacity, self.embedding.weight)
 
     def hidden(

@@ -1,0 +1,61 @@
+"""Where a model's attention goes over a run: sinks, head patterns, attention to the suffix, as one HTML page that needs no network."""
+
+import argparse
+from pathlib import Path
+
+from mezzotint.cli import options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the bundled model)")
+    parser.add_argument("--prompt", help="what to answer (default: a built-in question)")
+    parser.add_argument("--out", default="report.html", metavar="FILE", help="where the page is written (default: report.html)")
+    parser.add_argument("--gen-length", type=int, default=64, metavar="N", help="masks after the prompt (default: 64)")
+    parser.add_argument("--block-length", type=int, default=32, metavar="N", help="masks decoded together (default: 32)")
+    parser.add_argument("--watched", type=int, default=32, metavar="N", help="steps that are looked at (default: 32)")
+    parser.add_argument("--beside", metavar="MODEL", help="an autoregressive checkpoint to lay beside it")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: cuda if there is one)")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's)")
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from mezzotint.analysis.causal import load_causal, record_causal
+    from mezzotint.analysis.inspection import inspect
+    from mezzotint.analysis.page import figures, page
+    from mezzotint.generation import check_length, default_recipe, encode
+
+    out = Path(args.out)
+    if out.is_dir() or not out.parent.is_dir():
+        raise ValueError(f"out={args.out!r} must be a file in a folder that exists")
+    sibling = load_causal(args.beside) if args.beside else None
+    model, tokenizer = options.load(argparse.Namespace(model=args.source, device=args.device, dtype=args.dtype, rope_scaling=None))
+    ids = encode(tokenizer, args.prompt or question())
+    recipe = default_recipe(model).with_(gen_length=args.gen_length, block_length=args.block_length, steps=None, max_tokens=None, early_stop="off")
+    check_length(model, [*ids, *[0] * recipe.gen_length])
+    seen = inspect(model, torch.tensor(ids), recipe, watched=args.watched, seed=args.seed)
+    text = tokenizer.decode(seen.tokens, skip_special_tokens=False)
+    beside = None
+    if sibling is not None:
+        other = torch.tensor(sibling[1](tokenizer.decode(seen.tokens, skip_special_tokens=True))["input_ids"])
+        beside = str(args.beside), record_causal(sibling[0], other)
+    title = args.source or "bundled model"
+    steps = f"{len(seen.blocks)} of {recipe.blocks * recipe.steps_per_block} steps"
+    settings = f"{len(ids)} tokens of prompt, gen_length {recipe.gen_length}, block_length {recipe.block_length}, {steps}"
+    out.write_text(page(seen, title=title, text=text, settings=settings, beside=beside), encoding="utf-8")
+    if args.json:
+        found = {"out": str(out), "model": title, "steps": len(seen.blocks), "figures": figures(seen.recording.whole())}
+        options.print_json(found | ({"beside": figures(beside[1].whole())} if beside else {}))
+    else:
+        print(f"written to {out}")
+    return 0
+
+
+def question() -> str:
+    """A question that the bundled model has never seen."""
+    from mezzotint.evaluation.suite import questions
+
+    return questions("retrieval", 1)[0].prompt

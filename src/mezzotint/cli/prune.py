@@ -1,0 +1,196 @@
+"""A smaller checkpoint from a trained one: heads and neurons removed for a speed, or weights zeroed, without passing a bound on quality unsaid.
+
+An interrupted run goes on where it was when the same command is given again.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mezzotint.cli import options
+
+if TYPE_CHECKING:
+    from mezzotint.models.transformer import Transformer
+    from mezzotint.prune.calibration import Sample
+    from mezzotint.prune.settings import Preset
+
+STRUCTURED = ("ranking", "importance", "repair", "grouping", "cost", "length")
+SPARSE = ("method", "sparsity", "pattern")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the bundled model)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the pruned checkpoint; new or empty")
+    parser.add_argument("--preset", metavar="NAME", help="conservative, balanced (default), aggressive, paper, memory, edge or ampere24")
+    goal = parser.add_argument_group("structured: heads and neurons")
+    goal.add_argument("--target-speedup", type=float, metavar="X", help="1.3 = a forward in 1/1.3 of the time")
+    goal.add_argument("--quality-drop-threshold", type=float, metavar="SHARE", help="largest relative increase of the likelihood bound; it wins over the speed")
+    goal.add_argument("--strict", action="store_true", help="fail instead of stopping short of the speed")
+    goal.add_argument("--ranking", help="instability, importance or combined")
+    goal.add_argument("--importance", help="energy, fluctuation or reconstruction")
+    goal.add_argument("--repair", help="refit, bias or none")
+    goal.add_argument("--grouping", help="balanced or group, where heads share keys")
+    goal.add_argument("--cost", help="measured or flops")
+    goal.add_argument("--length", type=int, metavar="N", help="the canvas length the speed is meant for")
+    goal.add_argument("--drop-layers", action="store_true", help="whole layers may go too")
+    weights = parser.add_argument_group("unstructured: single weights")
+    weights.add_argument("--method", help="sink, sink-sparsegpt, wanda, wanda-noised, sparsegpt, magnitude, fisher, taylor or movement")
+    weights.add_argument("--sparsity", type=float, metavar="SHARE", help="share of the weights that go (default: 0.5)")
+    weights.add_argument("--pattern", help="none, 2:4 or 4:8")
+    data = parser.add_argument_group("calibration")
+    data.add_argument("--calibration", metavar="FILE", help="plain text to calibrate on (default: the built-in tasks' training questions)")
+    data.add_argument("--samples", type=int, default=64, metavar="N", help="calibration samples (default: 64); half as many validate")
+    data.add_argument("--sample-length", type=int, default=128, metavar="N", help="their length in tokens (default: 128)")
+    data.add_argument("--seed", type=int, default=0)
+    stored = parser.add_argument_group("what is written")
+    stored.add_argument("--compact", action="store_true", help="sparse matrices as bitmasks")
+    stored.add_argument("--quantise", metavar="SCHEME", help="int8-weight, int8-dynamic or int4-weight when the checkpoint is loaded (extra: quant)")
+    stored.add_argument("--device", default=None, help="cpu, cuda, ... (default: cuda if there is one)")
+    stored.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's)")
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mezzotint.prune.checkpoint import save
+    from mezzotint.prune.journal import Journal
+
+    preset = chosen(args)
+    out = Path(args.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"out={args.out!r} is there already; give a folder that is new or empty")
+    for name, least in (("samples", 8), ("sample_length", 16)):
+        if getattr(args, name) < least:
+            raise ValueError(f"{name}={getattr(args, name)} must be at least {least}")
+    model, tokenizer = options.load(argparse.Namespace(model=args.source, device=args.device, dtype=args.dtype, rope_scaling=None))
+    samples = calibration(args, tokenizer)
+    identity = {k: v for k, v in vars(args).items() if k not in ("run", "command", "json", "out", "strict", "device")}
+    journal = Journal(out.with_name(out.name + ".journal"), identity)
+    smaller, report = (structured if preset.structured else sparse)(args, preset, model, samples, journal)
+    report |= {"model": args.source or "bundled", "preset": args.preset, "quantise": preset.quantise}
+    kept = getattr(smaller, "kept", {})
+    details = {"kept": {str(layer): dataclasses.asdict(k) for layer, k in kept.items()}}
+    save(smaller, out, source=args.source, compact=preset.compact, quantise=preset.quantise, report=report | details)
+    journal.finish()
+    report["out"] = str(out)
+    if args.json:
+        options.print_json(report)
+    else:
+        show(report)
+    return 0
+
+
+def chosen(args: argparse.Namespace) -> "Preset":
+    """The preset, changed by the options; structured and unstructured ones do not mix."""
+    from mezzotint.models.quantised import SCHEMES
+    from mezzotint.prune.settings import PRESETS, Goal, Preset, Structured
+    from mezzotint.prune.unstructured import Sparsity
+
+    if args.preset is not None and args.preset not in PRESETS:
+        raise ValueError(f"preset={args.preset!r} is unknown; accepted: {', '.join(PRESETS)}")
+    if args.quantise is not None and args.quantise not in SCHEMES:
+        raise ValueError(f"quantise={args.quantise!r} is unknown; accepted: {', '.join(SCHEMES)}")
+    wants_sparse = [name for name in SPARSE if getattr(args, name) is not None]
+    wants_structured = [name for name in (*STRUCTURED, "target_speedup") if getattr(args, name) is not None] + (["drop_layers"] if args.drop_layers else [])
+    wants_structured += ["strict"] if args.strict else []
+    base = PRESETS[args.preset] if args.preset else Preset("", sparsity=Sparsity()) if wants_sparse else PRESETS["balanced"]
+    mixed = wants_structured if base.sparsity else wants_sparse
+    if mixed:
+        kind, name = ("weights" if base.sparsity else "heads and neurons"), mixed[0].replace("_", "-")
+        raise ValueError(f"--{name} has no effect here: {f'preset={args.preset!r}' if args.preset else '--' + wants_sparse[0]} prunes {kind}; leave it out")
+    changes: dict[str, Any] = {"quantise": args.quantise or base.quantise, "compact": args.compact or base.compact}
+    if base.sparsity:
+        pattern = args.pattern or base.sparsity.pattern
+        ratio = args.sparsity if args.sparsity is not None else base.sparsity.ratio
+        if args.sparsity is None and ":" in pattern and all(part.isdigit() for part in pattern.split(":", 1)):
+            n, m = (int(part) for part in pattern.split(":", 1))
+            ratio = n / m if m else ratio
+        changes["sparsity"] = dataclasses.replace(base.sparsity, method=args.method or base.sparsity.method, ratio=ratio, pattern=pattern)
+        return dataclasses.replace(base, **changes)
+    settings = base.structured or Structured()
+    given = {name: getattr(args, name) for name in STRUCTURED if getattr(args, name) is not None}
+    if "length" in given:
+        given["predicted"] = min(settings.predicted, given["length"])
+    goal = base.goal or Goal()
+    bound = goal.quality_drop_threshold if args.quality_drop_threshold is None else args.quality_drop_threshold
+    target = goal.target_speedup if args.target_speedup is None else args.target_speedup
+    settings = dataclasses.replace(settings, **given, drop_layers=args.drop_layers or settings.drop_layers)
+    return dataclasses.replace(base, **changes, structured=settings, goal=Goal(target, bound))
+
+
+def calibration(args: argparse.Namespace, tokenizer: Any) -> "tuple[tuple[Sample, ...], tuple[Sample, ...]]":
+    """Samples to calibrate on, and others to validate on."""
+    from mezzotint.prune.calibration import from_suite, from_text
+
+    half = max(4, args.samples // 2)
+    if args.calibration is None:
+        length = args.sample_length
+        return from_suite(tokenizer, count=args.samples, length=length, seed=args.seed), from_suite(tokenizer, count=half, length=length, seed=args.seed + 7919)
+    text = options.text_of(None, args.calibration)
+    cut = len(text) * 2 // 3
+    return (
+        from_text(tokenizer, text[:cut], count=args.samples, length=args.sample_length, seed=args.seed),
+        from_text(tokenizer, text[cut:], count=half, length=args.sample_length, seed=args.seed),
+    )
+
+
+def structured(args: argparse.Namespace, preset: "Preset", model: "Transformer", samples: Any, journal: Any) -> "tuple[Transformer, dict[str, Any]]":
+    from mezzotint.cli.progress import bar
+    from mezzotint.prune.pruner import SinkAwarePruner
+
+    assert preset.goal is not None
+    with bar() as progress:
+        pruner = SinkAwarePruner(model, list(samples[0]), validation_data=list(samples[1]), settings=preset.structured, seed=args.seed)
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            tasks.setdefault(stage, progress.add_task(stage, total=total) if stage not in tasks else None)
+            progress.update(tasks[stage], completed=done)
+
+        goal = preset.goal
+        pruned = pruner.prune(goal.target_speedup, goal.quality_drop_threshold, strict=args.strict, journal=journal, report=tell)
+    return pruned, dict(pruned.report)
+
+
+def sparse(args: argparse.Namespace, preset: "Preset", model: "Transformer", samples: Any, journal: Any) -> "tuple[Transformer, dict[str, Any]]":
+    from mezzotint.cli.progress import bar
+    from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, paired_increase
+    from mezzotint.prune.calibration import Calibration
+    from mezzotint.prune.unstructured import sparsify
+
+    assert preset.sparsity is not None
+    with bar() as progress:
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            tasks.setdefault(stage, progress.add_task(stage, total=total) if stage not in tasks else None)
+            progress.update(tasks[stage], completed=done)
+
+        found = sparsify(model, Calibration(samples[0], args.seed), preset.sparsity, journal=journal, report=tell)
+    checks = masked_rows([(s.ids, s.start, s.end) for s in samples[1]], model.config.mask_id, seed=args.seed)
+    dense, changed = likelihood(model, checks), likelihood(found.model, checks)
+    difference = paired_increase(changed, dense)
+    bound = args.quality_drop_threshold
+    if bound is not None and difference.relative > bound:
+        raise ValueError(f"quality_drop_threshold={bound} would be passed: {preset.sparsity.method} costs {difference.relative:.3f}; nothing was written")
+    quality = {"quality_drop": difference.relative, "quality_drop_standard_error": difference.error, "quality_drop_threshold": bound}
+    return found.model, found.report | quality | {"dense_nll": dense.mean, "nll": changed.mean} | closeness(found.model, model, checks)
+
+
+def show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    bound = report.get("quality_drop_threshold")
+    if "speedup" in report:
+        how = "measured" if report["cost"] == "measured" else "by FLOPs"
+        table.add_row("speed", f"{report['speedup']:.2f}× at {report['length']} tokens, {how} (target {report['target_speedup']:g}×)")
+        table.add_row("parameters", f"{report['parameter_ratio']:.1%} of the dense model's")
+    else:
+        table.add_row("zeros", f"{report['sparsity']:.1%} of the layers' weights ({report['method']}, pattern {report['pattern']})")
+    table.add_row("likelihood bound", f"{report['quality_drop']:+.2%}" + (f" (at most {bound:+.1%})" if bound is not None else ""))
+    if report.get("reached") is False:
+        table.add_row("", "the target was not reached within the bound on quality, which wins; this is the fastest model found that keeps it")
+    table.add_row("written to", report["out"])
+    Console().print(table)

@@ -1,0 +1,124 @@
+"""How likely a model finds answers, and how far a changed model is from the one it came from, on the same masks (common random numbers)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mezzotint.models.guidance import Guided
+from mezzotint.models.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Masked:
+    """One batch of masked canvases of equal length, on the host.
+
+    tokens: with masks; target: without; masked: which positions count; samples: (b,) which sample each row is of.
+    """
+
+    tokens: Int[Tensor, "b n"]
+    target: Int[Tensor, "b n"]
+    masked: Bool[Tensor, "b n"]
+    samples: Int[Tensor, " b"]
+
+
+def masked_rows(samples: Sequence[tuple[Int[Tensor, " _"], int, int]], mask_id: int, *, draws: int = 4, seed: int = 0, batch: int = 16) -> list[Masked]:
+    """`draws` masked versions of each sample (ids, start, end), of which positions [start, end) may be masked.
+
+    Draw d of a sample masks k of its L positions, k spread evenly over 1..L, as the bound of LLaDA (arXiv 2502.09992, eq. 6) wants it. The masks depend
+    on the seed and the sample's number alone, so every model sees the same.
+    """
+    rows: dict[int, list[tuple[Tensor, Tensor, Tensor, int]]] = {}
+    for number, (ids, start, end) in enumerate(samples):
+        length = end - start
+        if length < 1 or start < 0 or end > len(ids):
+            raise ValueError(f"sample {number}: the span [{start}, {end}) does not lie inside its {len(ids)} tokens")
+        generator = torch.Generator().manual_seed(seed * 100003 + number)
+        shift = torch.rand(1, generator=generator)
+        counts = (((torch.arange(draws) + shift) / draws) * length).floor().long().clamp(max=length - 1) + 1
+        order = torch.rand(draws, length, generator=generator).argsort(1).argsort(1)
+        for count, place in zip(counts.tolist(), order, strict=True):
+            masked = torch.zeros(len(ids), dtype=torch.bool)
+            masked[start:end] = place < count
+            rows.setdefault(len(ids), []).append((ids.masked_fill(masked, mask_id), ids, masked, number))
+    found = []
+    for _, same in sorted(rows.items()):
+        for first in range(0, len(same), batch):
+            tokens, target, masked, numbers = zip(*same[first : first + batch], strict=True)
+            found.append(Masked(torch.stack(tokens), torch.stack(target), torch.stack(masked), torch.tensor(numbers)))
+    return found
+
+
+@torch.no_grad()
+def costs(model: Transformer | Guided, tokens: Int[Tensor, "b n"], target: Int[Tensor, "b n"], first: int = 0) -> Float[Tensor, "b m"]:
+    """-log p of the target at positions first.. (m of them) given the masked canvas, fp32, on the host."""
+    device = next(model.parameters()).device
+    at = torch.arange(tokens.shape[1])
+    logits = model(tokens.to(device), at, predict=at[first:])
+    return torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), target[:, first:].to(device), reduction="none").cpu()
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Per sample: nll, the bound on -log p in nats per token; masked, the mean cost of a masked token (no weighting by the number of masks)."""
+
+    nll: Float[Tensor, " samples"]
+    masked: Float[Tensor, " samples"]
+
+    @property
+    def mean(self) -> float:
+        return float(self.nll.mean())
+
+    @property
+    def masked_ppl(self) -> float:
+        """exp of the mean over samples: the block perplexity of the released code. Not a bound, so not the model's perplexity."""
+        return math.exp(float(self.masked.mean()))
+
+
+def per_sample(values: Float[Tensor, " rows"], samples: Int[Tensor, " rows"]) -> Float[Tensor, " samples"]:
+    """Means over the rows of each sample, in the order of their numbers."""
+    _, place = samples.unique(return_inverse=True)
+    count = torch.bincount(place).double()
+    return torch.zeros(len(count), dtype=torch.double).index_add(0, place, values.double()) / count
+
+
+def likelihood(model: Transformer, batches: Sequence[Masked]) -> Likelihood:
+    """The bound and the masked cost of every sample. Each row's mean cost over its k masks is L/k · Σ / L, so its mean over draws is the bound per token."""
+    rows = [((costs(model, b.tokens, b.target) * b.masked).sum(1) / b.masked.sum(1)) for b in batches]
+    mean = per_sample(torch.cat(rows), torch.cat([b.samples for b in batches]))
+    weights = torch.cat([b.masked.sum(1) for b in batches])
+    samples = torch.cat([b.samples for b in batches])
+    share = per_sample(torch.cat(rows) * weights, samples) / per_sample(weights.double(), samples)
+    return Likelihood(mean, share)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A relative increase of the bound, paired by sample: mean, its standard error."""
+
+    relative: float
+    error: float
+
+
+def paired_increase(changed: Likelihood, dense: Likelihood) -> Difference:
+    """(changed - dense) / dense of the mean nll; negative is better."""
+    difference = changed.nll - dense.nll
+    scale = dense.mean
+    error = float(difference.std()) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
+    return Difference(float(difference.mean()) / scale, error / scale)
+
+
+@torch.no_grad()
+def closeness(changed: Transformer, dense: Transformer, batches: Sequence[Masked]) -> dict[str, float]:
+    """agreement: share of masked positions with the same likeliest token; kl: mean KL(dense || changed) there, in nats."""
+    same = divergence = count = 0.0
+    for b in batches:
+        at = torch.arange(b.tokens.shape[1])
+        ours, theirs = (m(b.tokens.to(m.device), predict=at)[b.masked.to(m.device)].float().cpu() for m in (changed, dense))
+        same += float((ours.argmax(-1) == theirs.argmax(-1)).sum())
+        divergence += float(torch.nn.functional.kl_div(ours.log_softmax(-1), theirs.log_softmax(-1), log_target=True, reduction="sum"))
+        count += len(ours)
+    return {"agreement": same / count, "kl": divergence / count}

@@ -1,0 +1,70 @@
+"""Layers with int8 or int4 weights through torchao (extra `quant`); embeddings, norms and the head keep their type."""
+
+import copy
+import logging
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from mezzotint.models.transformer import Transformer
+
+FIELD = "mezzotint_quantised"
+"""The key of config.json that says how a checkpoint is quantised when it is loaded."""
+
+SCHEMES = ("int8-weight", "int8-dynamic", "int4-weight")
+
+
+def scheme_of(raw: dict[str, Any]) -> str | None:
+    """What config.json asks for. Raises ValueError for a scheme that is not known."""
+    scheme = raw.get(FIELD)
+    if scheme is not None and scheme not in SCHEMES:
+        raise ValueError(f"config.json: {FIELD}={scheme!r} is unknown; accepted: {', '.join(SCHEMES)}")
+    return scheme
+
+
+def quantise(model: Transformer, scheme: str) -> Transformer:
+    """A model whose layers' matrices are quantised; the given one stays as it is.
+
+    int8-weight: weights only, one scale a row; less memory, no less work. int8-dynamic: activations too, one scale a token; faster where int8 products are.
+    int4-weight: groups of 32 weights; on a CPU the model must be bfloat16. Prune before, never after. Raises ValueError for a scheme that is
+    unknown or not possible here, and naming the extra if torchao is missing.
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"quantise={scheme!r} is unknown; accepted: {', '.join(SCHEMES)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            from torchao.quantization import Int4WeightOnlyConfig, Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
+        except ImportError:
+            raise ValueError(f"quantise={scheme!r} needs torchao; install it with: pip install 'mezzotint[quant]'") from None
+        finally:
+            logging.disable(logging.NOTSET)
+        if scheme == "int8-weight":
+            config: Any = Int8WeightOnlyConfig()
+        elif scheme == "int8-dynamic":
+            config = Int8DynamicActivationInt8WeightConfig()
+        elif model.device.type == "cpu":
+            config = four_bits_on_cpu(model)
+        else:
+            config = Int4WeightOnlyConfig(group_size=32)
+        smaller = copy.deepcopy(model, {id(p): p for p in model.parameters()})
+        try:
+            quantize_(smaller.layers, config, lambda module, name: isinstance(module, nn.Linear))
+        except (RuntimeError, NotImplementedError, ImportError, AssertionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"quantise={scheme!r} is not possible with this model on {model.device}: {reason}") from None
+    return smaller
+
+
+def four_bits_on_cpu(model: Transformer) -> Any:
+    """torchao keeps int4 for CPUs among its prototypes."""
+    if model.dtype != torch.bfloat16:
+        raise ValueError(f"quantise='int4-weight' on a CPU needs a bfloat16 model, this one is {model.dtype}; load it with dtype='bfloat16'")
+    try:
+        from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
+    except ImportError:
+        raise ValueError("quantise='int4-weight' on a CPU is not in this version of torchao; accepted here: int8-weight, int8-dynamic") from None
+    return PrototypeInt4WeightOnlyConfig(group_size=32)

@@ -1,0 +1,74 @@
+"""What a long pruning run has finished, on disk, so that an interrupted one goes on where it was."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+class Journal:
+    """A folder of safetensors and the settings they belong to; None keeps nothing. Every file is written whole or not at all."""
+
+    def __init__(self, folder: Path | None, settings: dict[str, Any] | None = None):
+        self.folder = folder
+        if folder is None:
+            return
+        text = json.dumps(settings or {}, sort_keys=True)
+        marker = folder / "settings.json"
+        if marker.exists() and marker.read_text(encoding="utf-8") != text:
+            raise ValueError(f"{folder} holds an interrupted run with other settings; delete it, or repeat the run with {marker.read_text(encoding='utf-8')}")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(marker, text)
+
+    def put(self, name: str, tensors: dict[str, Tensor], info: dict[str, Any] | None = None) -> None:
+        if self.folder is None:
+            return
+        target = self.folder / f"{name}.safetensors"
+        partial = target.with_suffix(".partial")
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial, {"info": json.dumps(info or {})})
+        os.replace(partial, target)
+
+    def get(self, name: str) -> dict[str, Tensor] | None:
+        """What was put, None if nothing (or a damaged file)."""
+        path = self.path(name)
+        try:
+            return None if path is None else load_file(path)
+        except (SafetensorError, OSError):
+            return None
+
+    def info(self, name: str) -> dict[str, Any]:
+        path = self.path(name)
+        if path is None:
+            return {}
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("info", "{}"))
+
+    def path(self, name: str) -> Path | None:
+        path = None if self.folder is None else self.folder / f"{name}.safetensors"
+        return path if path is not None and path.exists() else None
+
+    def advance(self, name: str, done: int, tensors: dict[str, Tensor]) -> None:
+        """Replace the sums so far."""
+        self.put(name, tensors, {"done": done})
+
+    def progress(self, name: str) -> tuple[int, dict[str, Tensor]]:
+        tensors = self.get(name)
+        return (0, {}) if tensors is None else (int(self.info(name)["done"]), tensors)
+
+    def finish(self) -> None:
+        """Remove everything."""
+        if self.folder is None or not self.folder.exists():
+            return
+        for file in self.folder.iterdir():
+            file.unlink()
+        self.folder.rmdir()
+
+
+def write_text(path: Path, text: str) -> None:
+    partial = path.with_suffix(path.suffix + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,116 @@
+"""What structured pruning may do, and the presets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mezzotint.fields import check
+from mezzotint.prune.importance import IMPORTANCES, RANKINGS
+from mezzotint.prune.refit import REPAIRS
+from mezzotint.prune.structure import GROUPING
+from mezzotint.prune.unstructured import Sparsity
+
+COSTS = ("measured", "flops")
+
+
+@dataclass(frozen=True)
+class Structured:
+    """Removal of heads and MLP neurons (and, on request, layers).
+
+    ranking: which heads go first: "instability" (they spend attention on sinks that move), "importance" (they add little), "combined" (the difference of the
+        two, importance times `weight`). importance: how much a head or neuron adds, "energy" (sinks weighed down), "fluctuation", "reconstruction".
+    repair: "refit" (the rest is fitted to make up for what goes), "bias" (its mean only) or "none".
+    grouping: with shared keys (GQA), "balanced" takes a head of every group, "group" a key head with all that use it.
+    most: the largest share of a layer's heads or neurons that may go. multiple: kept neurons are a multiple of it (0: 64 from a width of 2,048 on, else 8).
+    split: share of the heads that go relative to that of the neurons, in [0, 1] (0.5: alike); None tries 0.25, 0.5 and 0.75.
+    drop_layers: also whole layers, those that change their input least, as long as they cost at most half the quality that may be lost.
+    protect: layers that stay as they are. length, predicted: the canvas the speed is meant for, and the positions whose logits a step takes.
+    cost: "measured" (seconds of a forward here and now, dense and pruned in turn) or "flops". passes: how often the plan may be
+    revised towards the speed, and again towards the quality.
+    """
+
+    ranking: str = "combined"
+    importance: str = "energy"
+    weight: float = 1.0
+    repair: str = "refit"
+    grouping: str = "balanced"
+    most: float = 0.5
+    multiple: int = 0
+    split: float | None = None
+    drop_layers: bool = False
+    protect: tuple[int, ...] = ()
+    length: int = 512
+    predicted: int = 32
+    cost: str = "measured"
+    passes: int = 3
+
+    def __post_init__(self) -> None:
+        for name, accepted in (("ranking", RANKINGS), ("importance", IMPORTANCES), ("repair", REPAIRS), ("grouping", GROUPING), ("cost", COSTS)):
+            if getattr(self, name) not in accepted:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
+        if not 0 < self.most < 1:
+            raise ValueError(f"most={self.most} must lie between 0 and 1")
+        if self.split is not None and not 0 <= self.split <= 1:
+            raise ValueError(f"split={self.split} must lie in [0, 1]")
+        for name, least in (("length", 2), ("predicted", 1), ("passes", 1), ("multiple", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+        if self.predicted > self.length:
+            raise ValueError(f"predicted={self.predicted} must be at most length={self.length}")
+
+    def rounding(self, mlp_size: int) -> int:
+        return self.multiple or (64 if mlp_size >= 2048 else 8)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a pruned model should reach. The quality bound wins over the speed.
+
+    target_speedup: 1.3 = a forward takes 1/1.3 of the time; quality_drop_threshold: the largest relative increase of the likelihood bound per token.
+    """
+
+    target_speedup: float = 1.3
+    quality_drop_threshold: float = 0.05
+
+    def __post_init__(self) -> None:
+        check("goal", self)
+        if not 1 < self.target_speedup <= 10:
+            raise ValueError(f"target_speedup={self.target_speedup} must lie above 1, up to 10")
+        if not 0 < self.quality_drop_threshold <= 10:
+            raise ValueError(f"quality_drop_threshold={self.quality_drop_threshold} must lie above 0, up to 10")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named way to prune: structured settings with a goal, or sparsity; quantisation is applied when the checkpoint is loaded."""
+
+    about: str
+    structured: Structured | None = None
+    goal: Goal | None = None
+    sparsity: Sparsity | None = None
+    compact: bool = False
+    quantise: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        import dataclasses
+
+        return dataclasses.asdict(self)
+
+
+PRESETS: dict[str, Preset] = {
+    "conservative": Preset("heads and neurons for 1.1 times the speed, at most 2 % of the likelihood", Structured(), Goal(1.1, 0.02)),
+    "balanced": Preset("heads and neurons for 1.3 times the speed, at most 5 % of the likelihood", Structured(), Goal(1.3, 0.05)),
+    "aggressive": Preset(
+        "heads, neurons and layers for 1.6 times the speed, at most 10 % of the likelihood", Structured(drop_layers=True, most=0.7), Goal(1.6, 0.10)
+    ),
+    "paper": Preset("half of all weights by the paper's sink-aware Wanda; no speed by itself", sparsity=Sparsity("sink", 0.5)),
+    "memory": Preset(
+        "half of all weights by sink-aware SparseGPT, stored as a bitmask; int8 weights",
+        sparsity=Sparsity("sink-sparsegpt", 0.5),
+        compact=True,
+        quantise="int8-weight",
+    ),
+    "edge": Preset(
+        "heads and neurons for 1.3 times the speed, at most 8 %; int8 weights and activations", Structured(), Goal(1.3, 0.08), quantise="int8-dynamic"
+    ),
+    "ampere24": Preset("2:4 by sink-aware SparseGPT, the pattern of NVIDIA's sparse tensor cores", sparsity=Sparsity("sink-sparsegpt", 0.5, "2:4")),
+}

@@ -1,0 +1,326 @@
+"""Unstructured and N:M pruning: sink-aware Wanda and SparseGPT (arXiv 2602.17664) and what they are compared with.
+
+Magnitude; movement (arXiv 2005.07683) and its Taylor and Fisher relatives at fixed weights; Wanda (arXiv 2306.11695); SparseGPT (arXiv 2301.00774).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mezzotint.analysis.sinks import SinkRule
+from mezzotint.fields import check
+from mezzotint.models.transformer import Attend, Layer, Scope, Transformer
+from mezzotint.prune import masks
+from mezzotint.prune.calibration import NOISES, Calibration, Exposure, exposures
+from mezzotint.prune.journal import Journal
+from mezzotint.prune.matrices import NAMES, SITE_OF, SITES, Stream, inputs, layers_of, matrices, no_grad, replace, sparsity_of, twin
+from mezzotint.prune.sparsegpt import Singular, solve
+
+SINK = ("sink", "sink-sparsegpt")
+HESSIAN = ("sparsegpt", "sink-sparsegpt")
+GRADIENTS = ("movement", "taylor", "fisher")
+METHODS = ("magnitude", *GRADIENTS, "wanda", "wanda-noised", "sparsegpt", *SINK)
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """How many weights go, and which.
+
+    method: "sink" (Wanda's score from activations in which sink positions count less; noised text, dense activations of all layers at once), "sink-sparsegpt"
+        (the Hessian likewise; clean text, layer by layer), "wanda", "wanda-noised" (on the noised views that "sink" sees: the fair comparison), "sparsegpt",
+        "magnitude", or from gradients of the masked-diffusion loss: "fisher", "taylor", "movement" (signed, so noisy at a trained optimum).
+    ratio: share of every matrix that is pruned, in (0, 1). pattern: "none" or N:M (2:4, 4:8), which must prune the same share.
+    noise: "auto" (as the released code: "steps" for LLaDA, "uniform" for Dream), "steps" or "uniform", see `Calibration`.
+    rule: what a sink is. average: "per_step" or "mean" over the views of a sample, for "sink"; the paper writes the mean, its code takes each step.
+    instability: weigh down only sinks that come and go. sequential: "sink" layer by layer behind pruned layers, as Wanda does it, instead of all at once.
+    adaptive: Wanda's variant, rows lose the same share of their importance. early: sparser early layers: ratio + early at the first, ratio - early at the last.
+    damping: of SparseGPT's Hessian, relative to its mean diagonal. batch: samples (of one length) that are run together.
+    """
+
+    method: str = "sink"
+    ratio: float = 0.5
+    pattern: str = "none"
+    noise: str = "auto"
+    rule: SinkRule = field(default_factory=SinkRule)
+    average: str = "per_step"
+    instability: bool = False
+    sequential: bool = False
+    adaptive: bool = False
+    early: float = 0.0
+    damping: float = 0.01
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        check("sparsity", self)
+        group = masks.parse_pattern(self.pattern)
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method!r} is unknown; accepted: {', '.join(METHODS)}")
+        if not 0 < self.ratio < 1:
+            raise ValueError(f"ratio={self.ratio} must lie between 0 and 1")
+        if group is not None and self.ratio != group[0] / group[1]:
+            raise ValueError(f"ratio={self.ratio} does not fit pattern={self.pattern}, which prunes {group[0] / group[1]:g}")
+        if self.noise not in ("auto", *NOISES):
+            raise ValueError(f"noise={self.noise!r} is unknown; accepted: auto, {', '.join(NOISES)}")
+        if self.average not in ("per_step", "mean"):
+            raise ValueError(f"average={self.average!r} is unknown; accepted: per_step, mean")
+        if not 0 < self.ratio + abs(self.early) < 1 or self.ratio - abs(self.early) <= 0:
+            raise ValueError(f"early={self.early} takes a layer's ratio out of (0, 1) at ratio={self.ratio}")
+        if not 0 < self.damping <= 1 or self.batch < 1:
+            raise ValueError(f"damping={self.damping} must lie in (0, 1] and batch={self.batch} be at least 1")
+        self.refuse_unused(group)
+
+    def refuse_unused(self, group: tuple[int, int] | None) -> None:
+        """An option that the method would ignore is an error."""
+        uses = {
+            "rule": self.method in SINK,
+            "instability": self.method in SINK,
+            "average": self.method == "sink",
+            "sequential": self.method == "sink",
+            "adaptive": self.method in ("wanda", "wanda-noised", "sink") and group is None,
+            "early": group is None,
+            "damping": self.method in HESSIAN,
+            "noise": self.method in (*SINK, *GRADIENTS, "wanda-noised"),
+            "batch": self.method != "magnitude",
+        }
+        defaults = {f.name: f.default if f.name != "rule" else SinkRule() for f in fields(self)}
+        for name, used in uses.items():
+            if not used and getattr(self, name) != defaults[name]:
+                raise ValueError(f"{name}={getattr(self, name)!r} has no effect with method={self.method!r} and pattern={self.pattern!r}; leave it out")
+
+    def at(self, layer: int, layers: int) -> float:
+        """The ratio of one layer."""
+        return self.ratio if layers < 2 else self.ratio + self.early - 2 * self.early * layer / (layers - 1)
+
+
+class Statistic:
+    """What has been seen of the inputs of one layer's sites."""
+
+    def __init__(self, kind: str, device: torch.device):
+        self.kind, self.device = kind, device
+        self.values: dict[str, Tensor] = {}
+        self.weight: Tensor | None = None
+
+    def look(self, site: str, x: Float[Tensor, "b n c"]) -> None:
+        if site not in SITES:
+            return
+        x = x.float() if self.weight is None else x.float() * self.weight[..., None]
+        flat = x.flatten(0, 1)
+        if self.kind == "hessian":
+            seen = flat.T @ flat
+        elif self.kind == "norm_sum":
+            seen = torch.linalg.vector_norm(flat, dim=0)
+        else:
+            seen = flat.square().sum(0)
+        self.values[site] = self.values[site] + seen if site in self.values else seen
+
+
+@dataclass(frozen=True)
+class Sparsified:
+    """The pruned model (untouched tensors are shared with the dense one) and what was done: settings, sparsity, matrices that fell back."""
+
+    model: Transformer
+    report: dict[str, Any]
+
+
+@no_grad
+def sparsify(
+    model: Transformer,
+    data: Calibration | Tensor | list,
+    settings: Sparsity,
+    *,
+    journal: Journal | None = None,
+    report: Callable[[str, int, int], None] | None = None,
+) -> Sparsified:
+    """Prune every matrix of every layer. The given model stays as it is.
+
+    data: see `Calibration.of`; magnitude does not look at it. journal: keeps finished layers and, where all layers are calibrated at once, the sums so
+    far, so an interrupted run goes on. report(stage, done, total) is called as work is done. Raises ValueError for settings that do not fit the model.
+    """
+    data = Calibration.of(data)
+    tell = report or (lambda stage, done, total: None)
+    work = Work(twin(model), model, data, settings, journal or Journal(None), tell)
+    for layer in work.layers:
+        for linear in matrices(layer).values():
+            group = masks.parse_pattern(settings.pattern)
+            if group is not None and linear.in_features % group[1]:
+                raise ValueError(f"pattern={settings.pattern}: a matrix has {linear.in_features} columns, which are not a multiple of {group[1]}")
+    if settings.method == "magnitude":
+        for index, layer in enumerate(work.layers):
+            work.prune(index, {name: linear.weight.float().abs() for name, linear in matrices(layer).items()})
+    elif settings.method in GRADIENTS:
+        for index, scores in enumerate(gradient_scores(work)):
+            work.prune(index, scores)
+    elif settings.method == "sink" and not settings.sequential:
+        work.at_once()
+    else:
+        work.layer_by_layer()
+    outcome = {
+        "method": settings.method,
+        "ratio": settings.ratio,
+        "pattern": settings.pattern,
+        "sparsity": sparsity_of(work.model),
+        "fell_back": work.fell_back,
+    }
+    return Sparsified(work.model, outcome)
+
+
+class Work:
+    """One run of `sparsify`."""
+
+    def __init__(self, model: Transformer, dense: Transformer, data: Calibration, settings: Sparsity, journal: Journal, tell: Callable[[str, int, int], None]):
+        self.model, self.dense, self.data, self.settings, self.journal, self.tell = model, dense, data, settings, journal, tell
+        self.layers = layers_of(model)
+        self.fell_back: list[str] = []
+
+    def exposures(self, first: int = 0) -> Iterator[tuple[int, list[Exposure]]]:
+        """Calibration's forwards, the sinks found with the dense model."""
+        s = self.settings
+        noise = s.noise if s.noise != "auto" else "uniform" if self.model.config.family == "dream" else "steps"
+        clean = s.method in ("wanda", *HESSIAN)
+        rule = s.rule if s.method in SINK else None
+        return exposures(self.dense, self.data, noise=noise, clean=clean, rule=rule, average=s.average, instability=s.instability, batch=s.batch, first=first)
+
+    def at_once(self) -> None:
+        """All layers from dense activations. The journal keeps the sums after every batch of samples."""
+        done, stored = self.journal.progress("calibration")
+        seen = [Statistic("norm_sum", self.model.device) for _ in self.layers]
+        for key, value in stored.items():
+            index, _, site = key.partition("/")
+            seen[int(index)].values[site] = value.to(self.model.device)
+        for number, batch in self.exposures(done):
+            for exposure in batch:
+                self.dense.hidden(exposure.tokens.to(self.model.device), through=Seeing(seen, exposure.weight))
+            self.journal.advance("calibration", number, {f"{i}/{site}": v for i, s in enumerate(seen) for site, v in s.values.items()})
+            self.tell("calibration", number, len(self.data.samples))
+        for index, statistic in enumerate(seen):
+            self.prune(index, self.scores(index, statistic, 1))
+
+    def layer_by_layer(self) -> None:
+        """Each layer sees what the pruned layers before it give out."""
+        kind = "hessian" if self.settings.method in HESSIAN else "norm_sum" if self.settings.method == "sink" else "squares"
+        batches: list[Exposure] = []
+        for number, batch in self.exposures():
+            batches += batch
+            self.tell("calibration", number, len(self.data.samples))
+        stream = Stream(self.model, [exposure.tokens for exposure in batches])
+        count = sum(len(exposure.tokens) for exposure in batches)
+        for index, layer in enumerate(self.layers):
+            if not self.restore(index):
+                statistic = Statistic(kind, self.model.device)
+                with inputs(layer, statistic.look):
+                    for number, exposure in enumerate(batches):
+                        statistic.weight = exposure.weight
+                        stream.run(number)
+                if kind == "hessian":
+                    self.solve(index, statistic, count)
+                else:
+                    self.prune(index, self.scores(index, statistic, count))
+            stream.advance()
+
+    def scores(self, index: int, statistic: Statistic, count: int) -> dict[str, Tensor]:
+        """|W| times how strong each input is (Wanda, eq. 1)."""
+        found = {}
+        for name, linear in matrices(self.layers[index]).items():
+            strength = statistic.values[SITE_OF[name]]
+            found[name] = linear.weight.float().abs() * (strength if statistic.kind == "norm_sum" else (strength / count).sqrt())
+        return found
+
+    def restore(self, index: int) -> bool:
+        """Take a layer from the journal, if it is there."""
+        stored = self.journal.get(f"layer-{index}")
+        if stored is None:
+            return False
+        for name, linear in matrices(self.layers[index]).items():
+            replace(linear, "weight", stored[name].to(linear.weight.device))
+        self.tell("layers", index + 1, len(self.layers))
+        return True
+
+    def keep(self, index: int, weights: dict[str, Tensor]) -> None:
+        for name, linear in matrices(self.layers[index]).items():
+            replace(linear, "weight", weights[name].to(linear.weight.dtype))
+        self.journal.put(f"layer-{index}", weights)
+        self.tell("layers", index + 1, len(self.layers))
+
+    def prune(self, index: int, scores: dict[str, Tensor]) -> None:
+        """Zero the least important weights of a layer."""
+        if self.restore(index):
+            return
+        ratio = self.settings.at(index, len(self.layers))
+        found = {name: choose(self.settings, scores[name], ratio) for name in NAMES}
+        self.keep(index, {name: linear.weight.masked_fill(found[name], 0) for name, linear in matrices(self.layers[index]).items()})
+
+    def solve(self, index: int, statistic: Statistic, count: int) -> None:
+        """SparseGPT on every matrix; one whose Hessian cannot be factored is pruned by Wanda's score from its diagonal instead, and reported."""
+        ratio, pattern = self.settings.at(index, len(self.layers)), masks.parse_pattern(self.settings.pattern)
+        found = {}
+        for name, linear in matrices(self.layers[index]).items():
+            hessian = statistic.values[SITE_OF[name]] * (2 / count)
+            try:
+                found[name], _ = solve(linear.weight, hessian, ratio, pattern, self.settings.damping)
+            except Singular:
+                score = linear.weight.float().abs() * hessian.diagonal().sqrt()
+                found[name] = linear.weight.masked_fill(masks.grouped(score, *pattern) if pattern else masks.per_row(score, ratio), 0)
+                self.fell_back.append(f"layers.{index}.{name}")
+            found[name] = found[name].to(linear.weight.dtype)
+        self.keep(index, found)
+
+
+def choose(settings: Sparsity, score: Float[Tensor, "rows cols"], ratio: float) -> Bool[Tensor, "rows cols"]:
+    """What is pruned of one matrix: per row, except that magnitude and the gradients' scores compare all weights of the matrix."""
+    pattern = masks.parse_pattern(settings.pattern)
+    if pattern is not None:
+        return masks.grouped(score, *pattern)
+    if settings.adaptive:
+        return masks.adaptive(score, ratio)
+    return masks.of_matrix(score, ratio) if settings.method in ("magnitude", *GRADIENTS) else masks.per_row(score, ratio)
+
+
+@dataclass(frozen=True)
+class Seeing:
+    """Layers as they are, with what enters them shown to the statistic of each."""
+
+    seen: list[Statistic]
+    weight: Tensor | None
+
+    def __call__(self, index: int, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, scope: Scope, attend: Attend) -> Tensor:
+        self.seen[index].weight = self.weight
+        with inputs(layer, self.seen[index].look):
+            return layer(index, x, cos, sin, scope, attend, None)
+
+
+def gradient_scores(work: Work) -> Iterator[dict[str, Tensor]]:
+    """movement: -Σ g·W, taylor: |Σ g·W|, fisher: Σ (g·W)², over the views of all samples; g the gradient of the masked-diffusion loss."""
+    settings, mask_id = work.settings, work.model.config.mask_id
+    linears = [matrices(layer) for layer in work.layers]
+    total = [{name: torch.zeros_like(linear.weight, dtype=torch.float32) for name, linear in layer.items()} for layer in linears]
+    for layer in linears:
+        for linear in layer.values():
+            linear.weight = torch.nn.Parameter(linear.weight.detach().clone(), requires_grad=True)
+    for number, batch in work.exposures():
+        samples = work.data.samples[number - len(batch[0].tokens) : number]
+        clean = torch.stack([sample.ids for sample in samples])
+        for exposure in batch:
+            masked = (exposure.tokens == mask_id) & (clean != mask_id)
+            if not masked.any():
+                continue
+            with torch.enable_grad():
+                logits = work.model(exposure.tokens.to(work.model.device), predict=torch.arange(clean.shape[1]))
+                cost = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), clean.to(logits.device), reduction="none")
+                loss = (cost * masked.to(cost.device)).sum() / masked.float().mean() / masked.numel()
+            loss.backward()
+            for layer, sums in zip(linears, total, strict=True):
+                for name, linear in layer.items():
+                    assert linear.weight.grad is not None
+                    change = linear.weight.grad.float() * linear.weight.float()
+                    sums[name] += change.square() if settings.method == "fisher" else change
+                    linear.weight.grad = None
+        work.tell("calibration", number, len(work.data.samples))
+    for layer in linears:
+        for linear in layer.values():
+            linear.weight = torch.nn.Parameter(linear.weight.detach(), requires_grad=False)
+    for sums in total:
+        yield {name: -value if settings.method == "movement" else value.abs() for name, value in sums.items()}

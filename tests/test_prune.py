@@ -1,0 +1,439 @@
+"""Pruning: what is removed, what it costs, that the bound on quality holds, and that checkpoints come back as they went."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from conftest import HERE
+
+import mezzotint as mz
+from mezzotint.analysis import SinkRule, compute_sink_instability, dynamics, record_generation, record_noise
+from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, paired_increase
+from mezzotint.evaluation.likelihood import bound
+from mezzotint.kernels.column_mass import column_mass
+from mezzotint.models.bitmask import pack, unpack
+from mezzotint.prune import masks
+from mezzotint.prune.calibration import Calibration, Sample, from_suite, from_text
+from mezzotint.prune.capacity import nest
+from mezzotint.prune.checkpoint import save, weights_bytes
+from mezzotint.prune.journal import Journal
+from mezzotint.prune.matrices import layers_of, matrices, replace, sparsity_of, twin
+from mezzotint.prune.pruner import SinkAwarePruner, ThresholdError
+from mezzotint.prune.settings import PRESETS, Structured
+from mezzotint.prune.sparsegpt import solve
+from mezzotint.prune.structure import channels, cut, flops, head_units, keep, settle, shape_of, size_of
+from mezzotint.prune.unstructured import METHODS, Sparsity, sparsify
+
+FLOPS = Structured(cost="flops", length=64, predicted=16)
+SOURCES = {"llada": HERE / "dpad" / "ckpt_llada_tiny", "dream": HERE / "dpad" / "ckpt_dream_tiny"}
+
+
+@pytest.fixture(scope="module")
+def ids(tiny):
+    return torch.randint(5, 100, (8, 32), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module", params=("llada", "dream"))
+def family(request, tiny):
+    return request.param, tiny[request.param]
+
+
+def test_column_mass_is_the_sum_of_the_softmax_without_padding():
+    generator = torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, 4, 7, 8, generator=generator), torch.randn(2, 2, 9, 8, generator=generator)
+    rows, keys = torch.ones(2, 7, dtype=torch.bool), torch.ones(2, 9, dtype=torch.bool)
+    rows[1, :2] = keys[1, :3] = False
+    scores = q @ k.repeat_interleave(2, 1).transpose(-1, -2) / 8**0.5
+    shares = scores.masked_fill(~keys[:, None, None], -torch.inf).softmax(-1) * rows[:, None, :, None]
+    torch.testing.assert_close(column_mass(q, k, rows=rows, keys=keys), shares.sum(-2))
+
+
+def test_a_sink_that_moves_is_unstable_and_one_that_stays_is_not():
+    still = torch.full((10, 16), 0.01)
+    still[:, 3] = 0.85
+    moving = torch.full((10, 16), 0.01)
+    moving[torch.arange(10), (torch.arange(10) * 7) % 16] = 0.85
+    a, b = dynamics(still), dynamics(moving)
+    assert float(a.instability) == pytest.approx(0)
+    assert float(a.persistence) == 1
+    assert float(a.run_length) == 1
+    assert float(b.instability) > 0.5
+    assert float(b.movement) > 0.8
+    assert compute_sink_instability(moving[:, None].expand(-1, 16, -1)) == pytest.approx(float(b.instability))
+
+
+def test_recordings_of_noise_and_of_a_generation_hold_shares(tiny):
+    model = tiny["llada"]
+    prompt = torch.randint(5, 100, (1, 12), generator=torch.Generator().manual_seed(1))
+    noise = record_noise(model, prompt)
+    recipe = mz.Recipe(gen_length=16, block_length=8, steps=8)
+    real = record_generation(model, prompt, recipe, every=2)
+    assert noise.share.shape == (1, model.config.layers, model.config.heads, 10, 12)
+    assert real.share.shape == (1, model.config.layers, model.config.heads, 4, 28)
+    for recording in (noise, real):
+        torch.testing.assert_close(recording.share.sum(-1), torch.ones(recording.share.shape[:-1]))
+    assert noise.levels.tolist() == sorted(noise.levels.tolist(), reverse=True)
+    with pytest.raises(ValueError, match="without cache"):
+        record_generation(model, prompt, recipe.with_(cache=mz.DualCache()))
+
+
+def test_watching_changes_nothing(tiny):
+    from mezzotint.attention.observed import Observed
+
+    prompt = torch.randint(5, 100, (1, 12), generator=torch.Generator().manual_seed(1))
+    recipe = mz.Recipe(gen_length=16, block_length=8)
+    plain = mz.denoise_all(tiny["llada"], prompt, recipe).tokens
+    seen = []
+    watched = recipe.with_(attention=Observed(lambda moment: lambda *call: seen.append(call[0])))
+    assert torch.equal(mz.denoise_all(tiny["llada"], prompt, watched).tokens, plain)
+    assert len(seen) == 16 * tiny["llada"].config.layers
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pattern", ["none", "2:4"])
+def test_every_method_prunes_what_is_asked_and_leaves_the_dense_model_alone(tiny, ids, method, pattern):
+    model = tiny["llada"]
+    before = [p.clone() for p in model.parameters()]
+    found = sparsify(model, Calibration(Calibration.of(ids[:3]).samples, views=3), Sparsity(method, 0.5, pattern))
+    assert found.report["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert sparsity_of(found.model) == found.report["sparsity"]
+    for a, b in zip(before, model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    if pattern == "2:4":
+        for layer in layers_of(found.model):
+            for linear in matrices(layer).values():
+                assert ((linear.weight == 0).unflatten(1, (-1, 4)).sum(-1) >= 2).all()
+
+
+def test_sink_weighting_and_its_variants_change_the_mask(tiny, ids):
+    def bits(**options):
+        model = sparsify(tiny["llada"], ids[:3], Sparsity("sink", **options)).model
+        return torch.cat([(linear.weight == 0).flatten() for layer in layers_of(model) for linear in matrices(layer).values()])
+
+    plain = bits()
+    for options in (
+        {"rule": SinkRule(std=1e6)},
+        {"average": "mean"},
+        {"noise": "uniform"},
+        {"sequential": True},
+        {"early": 0.1},
+        {"rule": SinkRule(std=0.5), "instability": True},
+    ):
+        assert not torch.equal(plain, bits(**options)), options
+
+
+def test_sparsegpt_makes_up_for_what_it_prunes():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 64, generator=generator) @ torch.randn(64, 64, generator=generator)
+    w = torch.randn(48, 64, generator=generator)
+    updated, pruned = solve(w, 2 * x.T @ x / 400, 0.5, None)
+    zeroed = w.masked_fill(masks.per_row(w.abs() * x.norm(dim=0), 0.5), 0)
+    assert (updated == 0)[pruned].all()
+    assert ((updated - w) @ x.T).norm() < 0.7 * ((zeroed - w) @ x.T).norm()
+
+
+def test_a_hessian_that_cannot_be_factored_falls_back_and_says_so(tiny):
+    model = twin(tiny["llada"])
+    replace(layers_of(model)[0].attention_norm, "weight", torch.full_like(layers_of(model)[0].attention_norm.weight, torch.inf))
+    with pytest.raises(ValueError, match="has no effect"):
+        Sparsity("wanda", damping=0.1)
+    replace(layers_of(model)[0].attention_norm, "weight", torch.full_like(layers_of(model)[0].attention_norm.weight, 1e30))
+    found = sparsify(model, torch.randint(5, 100, (4, 16)), Sparsity("sparsegpt"))
+    assert "layers.0.attention.q" in found.report["fell_back"]
+
+
+def test_removing_heads_and_neurons_equals_silencing_them(family, ids):
+    _, model = family
+    shape = shape_of(layers_of(model)[0])
+    unit = head_units(shape, torch.arange(shape.heads).float(), "balanced")[0]
+    kept = keep(shape, unit, range(5, 29))
+    smaller, silenced = twin(model), twin(model)
+    cut(smaller, 0, kept)
+    settle(smaller)
+    layer = layers_of(silenced)[0]
+    for linear, columns in ((layer.attention.out, channels(unit, model.config.head_dim)), (layer.mlp.down, torch.arange(5, 29))):
+        weight = linear.weight.clone()
+        weight[:, columns] = 0
+        replace(linear, "weight", weight)
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(ids), silenced(ids), atol=1e-5, rtol=1e-5)
+    assert size_of(smaller)["parameters"] == smaller.config.parameters() < model.config.parameters()
+
+
+def test_grouped_heads_stay_balanced_or_go_as_groups():
+    from mezzotint.models.shape import Shape
+
+    shape = Shape(8, 2, 16)
+    score = torch.tensor([1.0, 4, 2, 3, 8, 5, 6, 7])
+    assert head_units(shape, score, "balanced")[0] == (1, 4)
+    assert head_units(shape, score, "group")[0] == (4, 5, 6, 7)
+    kept = keep(shape, (4, 5, 6, 7), ())
+    assert (kept.heads, kept.kv_heads) == ((0, 1, 2, 3), (0,))
+
+
+def test_a_layer_of_another_size_works_with_caches_and_every_recipe(family, ids):
+    _, model = family
+    pruned = SinkAwarePruner(model, ids, settings=FLOPS).prune(1.2, 0.9)
+    sizes = {(shape.heads, shape.kv_heads) for shape in pruned.config.shapes}
+    assert pruned.report["speedup"] >= 1.19, sizes
+    prompt = ids[:2, :12]
+    plain = mz.denoise_all(pruned, prompt, mz.Recipe(gen_length=16, block_length=8)).tokens
+    for cache in (mz.PrefixCache(), mz.DualCache(), mz.FeatureCache(prompt=1, response=1)):
+        cached = mz.denoise_all(pruned, prompt, mz.Recipe(gen_length=16, block_length=8, max_tokens=32, cache=cache))
+        assert cached.tokens.shape == (2, 44)
+    assert not (plain[:, 12:] == model.config.mask_id).any()
+
+
+def test_the_bound_on_quality_wins_over_the_speed(tiny, ids):
+    model = tiny["llada"]
+    pruner = SinkAwarePruner(model, ids, settings=FLOPS)
+    loose = pruner.prune(1.3, 5.0)
+    assert loose.report["reached"]
+    assert loose.report["speedup"] == pytest.approx(1.3, abs=0.05)
+    assert size_of(loose)["parameters"] < size_of(model)["parameters"]
+    measured = paired_increase(likelihood(loose, pruner.checks), pruner.dense_quality).relative
+    assert loose.report["quality_drop"] == pytest.approx(measured)
+    tight = pruner.prune(4.0, 1e-6)
+    assert tight.report["quality_drop"] <= 1e-6
+    assert not tight.report["reached"]
+    with pytest.raises(ThresholdError, match=r"target_speedup=4\.0 was not reached"):
+        pruner.prune(4.0, 1e-6, strict=True)
+
+
+def test_the_refit_comes_nearer_to_the_dense_model_than_a_bias_or_nothing(bundled):
+    model, tokenizer = bundled
+    samples = from_suite(tokenizer, count=16, length=64)
+    drops = {}
+    for repair in ("none", "bias", "refit"):
+        settings = dataclasses.replace(FLOPS, repair=repair, split=0.5)
+        drops[repair] = SinkAwarePruner(model, list(samples), settings=settings, draws=1, views=1).prune(1.1, 10.0).report["quality_drop"]
+    assert drops["refit"] < drops["bias"] < drops["none"]
+
+
+def test_evaluate_reports_the_pruned_model_beside_the_dense_one(tiny, ids):
+    pruner = SinkAwarePruner(tiny["dream"], ids, settings=FLOPS)
+    pruned = pruner.prune(1.15, 5.0)
+    found = pruner.evaluate(pruned, ids[:4] + 1, repeats=3)
+    assert found["parameter_ratio"] == size_of(pruned)["parameters"] / size_of(tiny["dream"])["parameters"] < 1
+    assert 0 <= found["agreement"] <= 1
+    assert found["kl"] > 0
+    assert found["speedup"] > 0
+    assert found["quality_drop_threshold"] == 5.0
+    same = pruner.evaluate(tiny["dream"], ids[:4], repeats=1)
+    assert (same["quality_drop"], same["agreement"]) == (0, 1)
+
+
+def test_layers_go_only_on_request(tiny, ids):
+    model = tiny["llada"]
+    free = SinkAwarePruner(model, ids, settings=dataclasses.replace(FLOPS, drop_layers=True, protect=(0,)))
+    assert free.prune(1.2, 10.0).report["layers_dropped"] in ([1], [2], [])
+    assert SinkAwarePruner(model, ids, settings=FLOPS).prune(1.2, 10.0).report["layers_dropped"] == []
+
+
+def test_levels_share_their_matrices(family, ids):
+    _, model = family
+    nested = nest(SinkAwarePruner(model, ids, settings=FLOPS), (1.0, 0.75, 0.5))
+    with torch.no_grad():
+        torch.testing.assert_close(nested(ids), model(ids), atol=1e-4, rtol=1e-4)
+        before = nested(ids)
+        nested.set_capacity(0.5)
+        assert nested.config.shapes[0].mlp_size == model.config.mlp_size // 2
+        assert nested(ids).shape == before.shape
+        assert nested.layers[0].mlp.gate.weight.data_ptr() == nested.at(1.0).layers[0].mlp.gate.weight.data_ptr()
+        assert nested.layers[0].mlp.down.weight.data_ptr() == nested.at(1.0).layers[0].mlp.down.weight.data_ptr()
+        nested.set_capacity(1.0)
+        assert torch.equal(nested(ids), before)
+    tokens = mz.denoise_all(nested, ids[:1, :8], mz.Recipe(gen_length=8, block_length=8)).tokens
+    assert tokens.shape == (1, 16)
+    with pytest.raises(ValueError, match=r"level=0\.6 is not one"):
+        nested.set_capacity(0.6)
+
+
+def test_checkpoints_come_back_as_they_went(family, ids, tmp_path):
+    name, model = family
+    pruned = SinkAwarePruner(model, ids, settings=FLOPS).prune(1.2, 5.0)
+    sparse = sparsify(model, ids, Sparsity("magnitude")).model
+    for label, smaller, options in (("heads", pruned, {}), ("bits", sparse, {"compact": True}), ("plain", sparse, {})):
+        folder = save(smaller, tmp_path / label, source=SOURCES[name], report={"x": 1}, **options)
+        with torch.no_grad():
+            assert torch.equal(mz.load_model(folder)(ids), smaller(ids))
+        assert json.loads((folder / "pruning.json").read_text()) == {"x": 1}
+    assert weights_bytes(tmp_path / "bits") < 0.75 * weights_bytes(tmp_path / "plain")
+    assert weights_bytes(tmp_path / "heads") < weights_bytes(tmp_path / "plain")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bits", "heads", "plain"]
+
+
+def test_an_interrupted_export_leaves_nothing(tiny, tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mezzotint.prune.checkpoint.save_file", broken)
+    with pytest.raises(KeyboardInterrupt):
+        save(tiny["llada"], tmp_path / "new", source=SOURCES["llada"])
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(ValueError, match="is there already"):
+        save(tiny["llada"], tmp_path / "full", source=SOURCES["llada"])
+
+
+def test_damage_to_a_pruned_checkpoint_is_named(tiny, ids, tmp_path):
+    pruned = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS).prune(1.2, 5.0)
+    folder = save(pruned, tmp_path / "new", source=SOURCES["llada"])
+    raw = json.loads((folder / "config.json").read_text())
+    for field, value, message in (
+        ("n_heads_per_layer", [0] * len(pruned.config.shapes), "n_heads_per_layer must list"),
+        ("compensated", "yes", "compensated='yes'"),
+        ("intermediate_per_layer", [1], "intermediate_per_layer must list"),
+    ):
+        changed = raw | {"mezzotint_pruned": raw["mezzotint_pruned"] | {field: value}}
+        (folder / "config.json").write_text(json.dumps(changed))
+        with pytest.raises(mz.CheckpointError, match=message):
+            mz.load_model(folder)
+
+
+def test_bitmasks_are_exact_and_checked():
+    weight = torch.randn(5, 13, generator=torch.Generator().manual_seed(0))
+    weight[weight.abs() < 0.7] = 0
+    parts = pack(weight)
+    assert torch.equal(unpack("w", parts[".bitmask"], parts[".values"], (5, 13)), weight)
+    with pytest.raises(ValueError, match="w: "):
+        unpack("w", parts[".bitmask"], parts[".values"][1:], (5, 13))
+    with pytest.raises(ValueError, match="w: a bitmask"):
+        unpack("w", parts[".bitmask"], parts[".values"], (5, 40))
+
+
+@pytest.mark.parametrize("method", ["sink", "wanda", "sink-sparsegpt"])
+def test_an_interrupted_run_goes_on_where_it_was(tiny, ids, tmp_path, method):
+    model, settings = tiny["llada"], Sparsity(method)
+    whole = sparsify(model, ids[:4], settings).model
+
+    def interrupt(stage, done, total):
+        if stage == ("calibration" if method == "sink" else "layers") and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sparsify(model, ids[:4], settings, journal=Journal(tmp_path / "j", {"m": method}), report=interrupt)
+    stages = []
+    journal = Journal(tmp_path / "j", {"m": method})
+    resumed = sparsify(model, ids[:4], settings, journal=journal, report=lambda stage, done, total: stages.append((stage, done))).model
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+    assert ("calibration", 1) not in stages or method != "sink"
+    with pytest.raises(ValueError, match="other settings"):
+        Journal(tmp_path / "j", {"m": "another"})
+    journal.finish()
+    assert not (tmp_path / "j").exists()
+
+
+def test_an_interrupted_structured_run_goes_on_where_it_was(tiny, ids, tmp_path):
+    def prune(journal, report=None):
+        return SinkAwarePruner(tiny["llada"], ids, settings=FLOPS).prune(1.2, 5.0, journal=journal, report=report)
+
+    def interrupt(stage, done, total):
+        if stage.startswith("pass-0") and done == 2:
+            raise KeyboardInterrupt
+
+    whole = prune(Journal(None))
+    with pytest.raises(KeyboardInterrupt):
+        prune(Journal(tmp_path / "j"), interrupt)
+    resumed = prune(Journal(tmp_path / "j"))
+    assert resumed.config == whole.config
+    with torch.no_grad():
+        torch.testing.assert_close(resumed(ids), whole(ids), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["int8-weight", "int8-dynamic", "int4-weight"])
+def test_quantised_on_load(tiny, ids, tmp_path, scheme):
+    pytest.importorskip("torchao", reason="needs the extra `quant`")
+    if scheme == "int4-weight":
+        with pytest.raises(ValueError, match="bfloat16"):
+            mz.load_model(save(tiny["llada"], tmp_path / "new", source=SOURCES["llada"], quantise=scheme))
+        return
+    pruned = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS).prune(1.2, 5.0)
+    loaded = mz.load_model(save(pruned, tmp_path / "new", source=SOURCES["llada"], quantise=scheme))
+    with torch.no_grad():
+        error = (loaded(ids) - pruned(ids)).abs().mean() / pruned(ids).std()
+    assert 0 < error < 0.05
+    with pytest.raises(ValueError, match="prune first"):
+        sparsify(loaded, ids, Sparsity("magnitude"))
+
+
+def test_the_bound_agrees_with_the_one_of_the_evaluation(bundled):
+    model, tokenizer = bundled
+    sample = from_suite(tokenizer, count=1, length=80)[0]
+    rows = masked_rows([(sample.ids, sample.start, sample.end)], model.config.mask_id, draws=256)
+    ours = likelihood(model, rows).mean * (sample.end - sample.start)
+    theirs = bound(model, sample.ids[: sample.end], sample.start, samples=256)
+    assert ours == pytest.approx(theirs, rel=0.25)
+    assert closeness(model, model, rows) == {"agreement": 1.0, "kl": pytest.approx(0, abs=1e-6)}
+
+
+def test_masks_are_the_same_for_every_model_and_count():
+    samples = [(torch.arange(20), 5, 20), (torch.arange(20), 0, 4), (torch.arange(30), 10, 30)]
+    one, many = masked_rows(samples, 99, draws=8, batch=1), masked_rows(samples, 99, draws=8, batch=16)
+    assert torch.equal(torch.cat([b.masked for b in one if b.tokens.shape[1] == 20]), many[0].masked)
+    counts = many[0].masked[:8].sum(1).sort().values
+    assert counts[0] <= 2
+    assert counts[-1] >= 14
+    assert not many[0].masked[:8, :5].any()
+
+
+def test_calibration_data_is_disjoint_and_checked(bundled):
+    _, tokenizer = bundled
+    train, held = from_suite(tokenizer, count=10, length=96), from_suite(tokenizer, count=10, length=96, held_out=True)
+    assert not {tuple(s.ids.tolist()) for s in train} & {tuple(s.ids.tolist()) for s in held}
+    assert all(0 <= s.start < s.end <= 96 == len(s.ids) for s in train)
+    windows = from_text(tokenizer, "one two three four five " * 50, count=4, length=32)
+    assert all(len(s.ids) == 32 for s in windows)
+    with pytest.raises(ValueError, match="fewer than length"):
+        from_text(tokenizer, "short", count=4, length=32)
+    view = Calibration((Sample(torch.arange(32), 10, 20),)).noised(0, 99, "steps")
+    assert not (view[:, :10] == 99).any()
+    assert (view[-1, 10:20] == 99).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Sparsity("sinks"), "method='sinks' is unknown"),
+        (lambda: Sparsity("sink", 1.0), "ratio=1.0"),
+        (lambda: Sparsity("sink", 0.3, "2:4"), "does not fit pattern=2:4"),
+        (lambda: Sparsity("sink", pattern="4:2"), "pattern='4:2'"),
+        (lambda: Sparsity("magnitude", noise="steps"), "noise='steps' has no effect"),
+        (lambda: Sparsity("wanda", early=0.6), "early=0.6"),
+        (lambda: SinkRule("hard"), "kind='hard'"),
+        (lambda: Structured(repair="glue"), "repair='glue'"),
+        (lambda: Structured(most=1.0), "most=1.0"),
+        (lambda: Calibration(()), "empty"),
+        (lambda: Calibration.of(["text"]), "from_text"),
+    ],
+)
+def test_settings_that_cannot_be_honoured_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_prune_refuses_goals_presets_and_models_it_does_not_know(tiny, ids):
+    pruner = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS)
+    for options, message in (
+        ({"target_speedup": 0.9}, "target_speedup=0.9"),
+        ({"preset": "paper"}, "preset='paper'"),
+        ({"quality_drop_threshold": -1}, "quality_drop"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pruner.prune(**options)
+    with pytest.raises(ValueError, match="protect=9"):
+        SinkAwarePruner(tiny["llada"], ids, settings=Structured(protect=(9,)))
+    with pytest.raises(ValueError, match="at least 4"):
+        SinkAwarePruner(tiny["llada"], ids[:2])
+    assert all((preset.structured is None) != (preset.sparsity is None) for preset in PRESETS.values())
+
+
+def test_flops_follow_the_formula(tiny):
+    c = tiny["dream"].config
+    shapes = [shape_of(layer) for layer in layers_of(tiny["dream"])]
+    d, hd, s = c.hidden_size, c.head_dim, 100
+    layer = 2 * s * d * c.heads * hd + 4 * s * d * c.kv_heads * hd + 2 * s * c.heads * hd * d + 4 * s * s * c.heads * hd + 6 * s * d * c.mlp_size
+    assert flops(c, shapes, s, s) == c.layers * layer + 2 * s * d * c.vocab_size
