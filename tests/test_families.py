@@ -50,7 +50,9 @@ def recipe_for(name, **rest) -> mz.Recipe:
 def outcome(model, prompt, recipe):
     """None if the canvas is filled as it should be, else why the recipe was refused."""
     try:
-        canvas = mz.Canvas.blank(list(prompt), recipe.gen_length, model.config.mask_id, model.device, grid=model.config.block_length, to_end=model.config.aligned_to_end)
+        canvas = mz.Canvas.blank(
+            list(prompt), recipe.gen_length, model.config.mask_id, model.device, grid=model.config.block_length, to_end=model.config.aligned_to_end
+        )
         before = canvas.tokens.clone()
         for step in mz.denoise(model, canvas, recipe):
             assert torch.isin(step.computed, step.visible).all()
@@ -188,7 +190,8 @@ def mixture_config(**mixture) -> ModelConfig:
 
 
 @pytest.mark.parametrize(
-    "mixture", [{}, {"score": "sigmoid", "bias": "selection", "groups": 4, "kept_groups": 2, "renormalise": True, "scale": 2.5, "shared_size": 8}, {"bias": "weights"}]
+    "mixture",
+    [{}, {"score": "sigmoid", "bias": "selection", "groups": 4, "kept_groups": 2, "renormalise": True, "scale": 2.5, "shared_size": 8}, {"bias": "weights"}],
 )
 def test_grouped_experts_equal_a_loop_over_tokens(mixture):
     torch.manual_seed(0)
@@ -267,7 +270,7 @@ def test_a_head_stored_beside_a_tied_embedding_is_used(tmp_path):
     assert mz.load_model(folder, mask_id=296).config.tied_head
     tensors["lm_head.weight"] = -tensors["lm_head.weight"]
     save_file(tensors, folder / "model.safetensors")
-    with pytest.warns(UserWarning, match="stores a different lm_head.weight, which is used"):
+    with pytest.warns(UserWarning, match=r"stores a different lm_head.weight, which is used"):
         model = mz.load_model(folder, mask_id=296)
     assert torch.equal(model.head.weight, -model.embedding.weight)
 
@@ -277,7 +280,7 @@ def test_a_fused_tensor_of_the_wrong_height_is_named(tmp_path):
     shutil.copytree(HERE / "families" / FOLDERS["llada2"], folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_key_value_heads": 2}))
-    with pytest.raises(mz.CheckpointError, match="query_key_value.weight has 192 rows, config.json asks for 128"):
+    with pytest.raises(mz.CheckpointError, match=r"query_key_value.weight has 192 rows, config.json asks for 128"):
         mz.load_model(folder, mask_id=296)
 
 

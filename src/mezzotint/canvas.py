@@ -68,7 +68,9 @@ class Canvas:
     def align(self, grid: int) -> None:
         """Let blocks stand on multiples of `grid`. Raises ValueError if padding moves a row off it."""
         if self.padding is not None and (self.padding % grid).any():
-            raise ValueError(f"rows are padded by {self.padding.tolist()} positions, but this model's blocks stand on multiples of {grid}; use Canvas.blank(grid=...)")
+            raise ValueError(
+                f"rows are padded by {self.padding.tolist()} positions, but this model's blocks stand on multiples of {grid}; use Canvas.blank(grid=...)"
+            )
         self.origin = self.start // grid * grid
 
     @staticmethod

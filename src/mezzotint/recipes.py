@@ -63,7 +63,9 @@ RECIPES: dict[str, Named] = {
     "dream-maskgit": Named(
         _DREAM.with_(confidence="probability", temperature=0.05), "SparseD's Dream script: maskgit_plus, temperature 0.05, top-p 0.95; top-k off"
     ),
-    "sdar": Named(_BLOCKS.with_(block_length=4, commit=AtLeast(0.85)), "SDAR generate.py (arXiv 2510.06303), low_confidence_dynamic, here greedy; give its blocks"),
+    "sdar": Named(
+        _BLOCKS.with_(block_length=4, commit=AtLeast(0.85)), "SDAR generate.py (arXiv 2510.06303), low_confidence_dynamic, here greedy; give its blocks"
+    ),
     "llada2": Named(_BLOCKS.with_(commit=AtLeast(0.95)), "LLaDA2.0's generate: threshold 0.95, blocks of 32, at least one token per forward"),
     "llada2.1-quality": Named(_BLOCKS.with_(commit=Edit(0.7, 0.5)), "LLaDA2.1's model card, quality mode: tokens of the block may be rewritten"),
     "llada2.1-speed": Named(_BLOCKS.with_(commit=Edit(0.5, 0.0)), "LLaDA2.1's model card, speed mode"),
@@ -72,7 +74,9 @@ RECIPES: dict[str, Named] = {
     "fast-dllm-v2": Named(
         _BLOCKS.with_(block_length=8, commit=AtLeast(0.9)), "Fast-dLLM v2 (arXiv 2509.26328): threshold 0.9, small blocks of 8 inside the trained ones"
     ),
-    "bd3lm": Named(_BLOCKS.with_(block_length=4), "one token per forward, greedy; the official samplers of BD3-LM (arXiv 2503.09573) draw at random; give its blocks"),
+    "bd3lm": Named(
+        _BLOCKS.with_(block_length=4), "one token per forward, greedy; the official samplers of BD3-LM (arXiv 2503.09573) draw at random; give its blocks"
+    ),
     "dream-origin": Named(_DREAM.with_(commit=Origin()), "Dream's origin sampler: positions unmasked at random along the time schedule"),
     **{
         f"dpad:{task}": Named(

@@ -20,8 +20,9 @@ Positions = Int[Tensor, " _"]
 class Moment:
     """Where a run stands before a forward.
 
-    step: steps taken so far; block: the active one; within: steps taken inside it; shift: 1 for models that predict a position from the row
-    before it, else 0; trained: where the block of a block-causal model begins in which the active block lies (None: the model sees everything); total: steps of the recipe's schedule; committed: share of the wanted positions that are decided, in the row that has the fewest.
+    step: steps taken so far; block: the active one; within: steps taken inside it; shift: 1 for models that predict a position from the row before it,
+    else 0; trained: where the block of a block-causal model begins in which the active block lies (None: the model sees everything); total: steps of
+    the recipe's schedule; committed: share of the wanted positions that are decided, in the row that has the fewest.
     """
 
     step: int

@@ -19,7 +19,11 @@ ARCHITECTURES = ("BD3LM", "MDLM")
 TURN_END = "<|endoftext|>"
 REQUIRED = {"adaln": True, "time_conditioning": False, "causal": False}
 
-OUTER = {"embedding.weight": "backbone.vocab_embed.embedding", "head.weight": "backbone.output_layer.linear.weight", "head.bias": "backbone.output_layer.linear.bias"}
+OUTER = {
+    "embedding.weight": "backbone.vocab_embed.embedding",
+    "head.weight": "backbone.output_layer.linear.weight",
+    "head.bias": "backbone.output_layer.linear.bias",
+}
 LAYER = "backbone.blocks.{}."
 INNER = {"mlp.up.weight": "mlp.0.weight", "mlp.up.bias": "mlp.0.bias"}
 

@@ -89,12 +89,12 @@ def configure(config: dict) -> ModelConfig:
     fields = Fields(config, "ModernBERT")
     fields.demand(REQUIRED)
     far, near = thetas(config)
-    shape = fields.shape(eps="norm_eps")
+    shape = {**fields.shape(eps="norm_eps"), "tied_head": True}
     if shape["kv_heads"] != shape["heads"] or shape["head_dim"] * shape["heads"] != shape["hidden_size"]:
         raise ValueError("config.json: ModernBERT has as many key as query heads, which share the width evenly")
     return ModelConfig(
         family="modernbert",
-        **shape | {"tied_head": True},
+        **shape,
         rope_theta=far,
         rope_full_precision=False,
         max_length=fields.size("max_position_embeddings"),
