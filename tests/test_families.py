@@ -305,3 +305,52 @@ def test_a_text_ends_at_its_mark():
     assert until("yes\n[/Answer] more", "[/Answer]") == ("yes\n", True)
     assert until("yes", "[/Answer]") == ("yes", False)
     assert until("yes", "") == ("yes", False)
+
+
+@pytest.fixture
+def chatty(tmp_path):
+    """A folder of SDAR's family with a tokenizer of words w0 w1 ... and a chat template."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tmp_path / "sdar"
+    shutil.copytree(HERE / "families" / FOLDERS["sdar"], folder)
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(304)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    template = "{% for m in messages %}w7 {{ m['content'] }} w8{% endfor %}"
+    PreTrainedTokenizerFast(tokenizer_object=words, chat_template=template).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("commit", ["at_least:tau=0.5", "edit:tau=0.5,edit=0.3,most=4"])
+def test_text_in_text_out(chatty, commit):
+    """The answer begins inside a block; what is streamed is what is generated, also where tokens are rewritten."""
+    model, tokenizer = mz.load(chatty, mask_id=296)
+    recipe = default_recipe(model).with_(gen_length=12, commit=commit, early_stop="off")
+    whole = mz.generate(model, tokenizer, "w20 w21 w22 w23", recipe)
+    assert len(whole.tokens) <= 12
+    assert "".join(mz.stream(model, tokenizer, "w20 w21 w22 w23", recipe)) == whole.text
+    several = mz.generate(model, tokenizer, ["w20 w21 w22 w23", "w5"], recipe)
+    assert several[0].text == whole.text
+    assert [len(one.tokens) for one in several] == [len(whole.tokens), len(mz.generate(model, tokenizer, "w5", recipe).tokens)]
+
+
+def test_a_gap_is_filled_in_the_models_blocks(chatty):
+    model, tokenizer = mz.load(chatty, mask_id=296)
+    result = mz.infill(model, tokenizer, "w1 w2 w3 w4 w5 [[5]] w6", default_recipe(model).with_(gen_length=8))
+    assert len(result.fills[0].split()) == 5
+    assert result.text.endswith(" w6")
+
+
+def test_families_that_keep_their_template_in_code(tmp_path):
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    for name, template in (("modernbert", None), ("a2d", "{{ enable_thinking }}")):
+        folder = tmp_path / name
+        shutil.copytree(HERE / "families" / FOLDERS[name], folder)
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")), chat_template=template)
+        tokenizer.save_pretrained(folder)
+        _, tokenizer = mz.load(folder, mask_id=296)
+        text = tokenizer.apply_chat_template([{"role": "user", "content": "Why?"}], tokenize=False, add_generation_prompt=True)
+        assert text == ("False" if template else "\n[Question]\nWhy?\n[/Question]\n\n[Answer]\n")

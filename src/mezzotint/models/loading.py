@@ -203,7 +203,8 @@ def load_model(
         owner, _, name = ours.rpartition(".")
         module = model.get_submodule(owner)
         integer = isinstance(module, Int8Linear) and name == "weight"
-        parts = [read_tensor(files[part], part, torch.device("cpu") if integer else device, None if integer else wanted) for part in theirs]
+        as_stored = integer or ours.endswith("router.bias")  # experts are chosen by small differences: their bias stays in fp32
+        parts = [read_tensor(files[part], part, torch.device("cpu") if integer else device, None if as_stored else wanted) for part in theirs]
         try:
             weight = parts[0] if make is None else make(*parts)
         except ValueError as error:

@@ -13,10 +13,10 @@ MASKS = ("[MASK]",)
 TURN_END = "[/Answer]"
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if message['role'] == 'system' %}[SYS]\n{{ message['content'] }}\n[/SYS]\n\n"
-    "{% elif message['role'] == 'user' %}\n[Question]\n{{ message['content'] }}\n[/Question]\n\n"
-    "{% else %}[Answer]\n{{ message['content'] }}\n[/Answer]\n\n{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}[Answer]\n{% endif %}"
+    "{% if message['role'] == 'system' %}{{ '[SYS]\\n' + message['content'] + '\\n[/SYS]\\n\\n' }}"
+    "{% elif message['role'] == 'user' %}{{ '\\n[Question]\\n' + message['content'] + '\\n[/Question]\\n\\n' }}"
+    "{% else %}{{ '[Answer]\\n' + message['content'] + '\\n[/Answer]\\n\\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '[Answer]\\n' }}{% endif %}"
 )
 REQUIRED = {
     "norm_bias": False,
