@@ -5,8 +5,8 @@ Every case of every manifest is run; a family, kind or parameter that is not und
 
 import copy
 import dataclasses
+import functools
 import json
-from functools import cache
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_there_are_manifests():
     assert MANIFESTS, f"{FOLDER} holds no folder with a manifest.json"
 
 
-@cache
+@functools.cache
 def loaded(family: str, checkpoint: str):
     return mz.load_model(FOLDER / family / checkpoint, mask_id=MANIFESTS[family]["mask_id"])
 
@@ -157,10 +157,8 @@ def run_llada2(family, case, known, data):
     eos, early = known.pop("eos_id", None), known.pop("eos_early_stop", None)
     tau = known.pop("threshold")
     steps = known.pop("steps", block)
-    if loop == "llada2.0":
-        rule = mz.AtLeast(tau)
-    else:
-        rule = mz.Edit(tau, known.pop("editing_threshold"), known.pop("max_post_steps"), known.pop("num_to_transfer"))
+    editing = ("editing_threshold", "max_post_steps", "num_to_transfer")
+    rule = mz.AtLeast(tau) if loop == "llada2.0" else mz.Edit(tau, *(known.pop(name) for name in editing))
     stop = MANIFESTS[family]["eos_id"] if eos is None else eos
     model = model_of(family, case["checkpoint"], block_length=block, stop_ids=(stop,), pad_id=stop)
     early_stop = "off" if eos is None else "step" if early else "block"
@@ -220,7 +218,8 @@ def run_fast_dllm(family, case, known, data):
     """Fast-dLLM v2's batch_sample for one row: small blocks inside trained ones, the carry token, the sub-block cache."""
     length, block, small = known.pop("max_new_tokens"), known.pop("block_size"), known.pop("small_block_size")
     tau, sub_block, stop = known.pop("threshold"), known.pop("use_block_cache"), known.pop("stop_id", None)
-    forwards, total = known.pop("nfe_denoise", None), known.pop("nfe_total")
+    forwards = known.pop("nfe_denoise", None)
+    known.pop("nfe_total")  # counts the prefill, which here rides with the first block's first step
     whole, part = known.pop("nfe_block_forwards", None), known.pop("nfe_subblock_forwards", None)
     changes = {"block_length": block} | ({} if stop is None else {"stop_ids": (stop,)})
     model = model_of(family, case["checkpoint"], **changes)

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def load_tokenizer(folder: Path) -> Any:
 
     logging.set_verbosity_error()
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        with warnings.catch_warnings():  # config.json is read along with the tokenizer, and remarked upon
+            warnings.simplefilter("ignore", FutureWarning)
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError, ImportError) as error:
         if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
             return AutoTokenizer.from_pretrained(folder, tokenizer_type="qwen2", trust_remote_code=False)

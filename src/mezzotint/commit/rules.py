@@ -303,7 +303,7 @@ def expected(masks: int, steps: int) -> list[int]:
     """Tokens per step along an even schedule, without the steps that have none. Rounded as the official code rounds: the ratio of times in fp32."""
     times = [torch.tensor((steps - step) / steps, dtype=torch.float32) for step in range(steps + 1)]
     counts = []
-    for now, then in zip(times, times[1:]):
+    for now, then in zip(times, times[1:], strict=False):
         count = min(masks, round(masks * (1 - ((1 - (1 - then)) / (1 - (1 - now))).item())))
         masks -= count
         counts.append(count)

@@ -21,8 +21,9 @@ def describe(
 ) -> dict[str, Any]:
     """Family, shape and memory in bytes at a canvas of `length` tokens (default: the trained length) and `batch` rows.
 
-    Only JSON files are read, also for a hub id. mask_id, block_causal, weights: as for `load_model`. weights_bytes: as stored or in `dtype`; memory_bytes: K and V of every layer, for recipes
-    with a cache; activations_bytes: the widest moment of a step, with attention that keeps no score matrix and logits for a block of 32.
+    Only JSON files are read, also for a hub id. mask_id, block_causal, weights: as for `load_model`. weights_bytes: as stored or in `dtype`;
+    memory_bytes: K and V of every layer, for recipes with a cache; activations_bytes: the widest moment of a step, with attention that keeps no score
+    matrix and logits for a block of 32.
     """
     folder = folder_of(source, weights=False)
     _, config = configure(folder, mask_id=mask_id, block_causal=block_causal)

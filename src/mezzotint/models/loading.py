@@ -203,7 +203,8 @@ def load_model(
         owner, _, name = ours.rpartition(".")
         module = model.get_submodule(owner)
         integer = isinstance(module, Int8Linear) and name == "weight"
-        place, kind = (torch.device("cpu"), None) if integer else (device, wanted)
+        as_stored = integer or ours.endswith("router.bias")  # experts are chosen by small differences: their bias stays in fp32
+        place, kind = torch.device("cpu") if integer else device, None if as_stored else wanted
         try:
             parts = [read_weight(files, part, place, kind, tuple(expected[ours].shape)) for part in theirs]
             weight = parts[0] if make is None else make(*parts)

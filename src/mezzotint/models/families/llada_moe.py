@@ -9,6 +9,8 @@ from mezzotint.models.families.fields import Fields
 from mezzotint.models.families.names import experts
 from mezzotint.models.families.qwen import INNER, QK_NORM
 
+__all__ = ["LAYER", "OUTER", "configure", "inner", "recognises"]
+
 ARCHITECTURES = ("LLaDAMoEModelLM", "LLaDAMoEModel")
 MASKS = ("<|mask|>",)
 TURN_END = "<|role_end|>"

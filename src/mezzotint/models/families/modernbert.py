@@ -13,10 +13,10 @@ MASKS = ("[MASK]",)
 TURN_END = "[/Answer]"
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if message['role'] == 'system' %}[SYS]\n{{ message['content'] }}\n[/SYS]\n\n"
-    "{% elif message['role'] == 'user' %}\n[Question]\n{{ message['content'] }}\n[/Question]\n\n"
-    "{% else %}[Answer]\n{{ message['content'] }}\n[/Answer]\n\n{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}[Answer]\n{% endif %}"
+    "{% if message['role'] == 'system' %}{{ '[SYS]\\n' + message['content'] + '\\n[/SYS]\\n\\n' }}"
+    "{% elif message['role'] == 'user' %}{{ '\\n[Question]\\n' + message['content'] + '\\n[/Question]\\n\\n' }}"
+    "{% else %}{{ '[Answer]\\n' + message['content'] + '\\n[/Answer]\\n\\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '[Answer]\\n' }}{% endif %}"
 )
 REQUIRED = {
     "norm_bias": False,
@@ -89,12 +89,12 @@ def configure(config: dict) -> ModelConfig:
     fields = Fields(config, "ModernBERT")
     fields.demand(REQUIRED)
     far, near = thetas(config)
-    shape = fields.shape(eps="norm_eps")
+    shape = {**fields.shape(eps="norm_eps"), "tied_head": True}
     if shape["kv_heads"] != shape["heads"] or shape["head_dim"] * shape["heads"] != shape["hidden_size"]:
         raise ValueError("config.json: ModernBERT has as many key as query heads, which share the width evenly")
     return ModelConfig(
         family="modernbert",
-        **shape | {"tied_head": True},
+        **shape,
         rope_theta=far,
         rope_full_precision=False,
         max_length=fields.size("max_position_embeddings"),
