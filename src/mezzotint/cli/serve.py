@@ -6,7 +6,6 @@ mezzotint serve --port 8000 --recipe threshold
 import argparse
 import contextlib
 import os
-import signal
 from pathlib import Path
 
 from mezzotint.cli import options
@@ -51,10 +50,14 @@ def run(args: argparse.Namespace) -> int:
     replica = EngineSettings(
         args.model, options.device_of(args), args.dtype, args.rope_scaling, args.running, args.waiting, args.rows, args.length, memory, args.seconds
     )
-    settings = ServerSettings(replica, args.name or args.model or "mezzotint", None, keys(args.api_key_file), drain_seconds=args.drain_seconds)
-    listening = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ":" in args.host else socket.AF_INET, backlog=2048)
+    accepted = keys(args.api_key_file)
+    try:
+        listening = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ":" in args.host else socket.AF_INET, backlog=2048)
+    except OSError as error:
+        raise ValueError(f"host={args.host} port={args.port} cannot be listened on: {error.strerror}") from None
     engine = Engine(replica)
-    settings = ServerSettings(replica, settings.name, options.recipe_of(args, default_recipe(engine.model)), settings.keys, drain_seconds=args.drain_seconds)
+    recipe = options.recipe_of(args, default_recipe(engine.model))
+    settings = ServerSettings(replica, args.name or args.model or "mezzotint", recipe, accepted, drain_seconds=args.drain_seconds)
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     config = uvicorn.Config(
@@ -70,7 +73,6 @@ def run(args: argparse.Namespace) -> int:
             if self.started:
                 announce(args.json, url, settings.name)
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     server = Server(config)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])

@@ -15,7 +15,7 @@ from mezzotint.denoising import Ask
 from mezzotint.models.rope import angles, frequencies
 from mezzotint.models.transformer import Layer, Scope, Transformer, dense
 
-LEAST_ROWS = 16
+LEAST_ROWS = 32
 """A packed forward has at least so many rows: matrix products of fewer take other kernels, which round differently, and a run's tokens could then depend on
 whether it was alone."""
 

@@ -7,6 +7,7 @@ distribution, which confidence is measured on: a token that the grammar forces h
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,12 +29,9 @@ class Constrained:
     def __init__(self, sampler: Sampler, automaton: Automaton, canvas: Canvas, most: int, stop_ids: Sequence[int]):
         self.sampler, self.automaton, self.canvas, self.most = sampler, automaton, canvas, most
         device = canvas.tokens.device
-        self.source, self.target, self.kind = (torch.from_numpy(a) for a in (automaton.source, automaton.target, automaton.kind))
         self.members = torch.from_numpy(automaton.members).to(device)
-        self.bounds = torch.from_numpy(automaton.bounds)
-        self.sizes = self.bounds.diff().to(device)
+        self.sizes = torch.from_numpy(np.diff(automaton.bounds)).to(device)
         self.owner = torch.repeat_interleave(torch.arange(len(self.sizes), device=device), self.sizes)
-        self.least = torch.from_numpy(automaton.least)
         self.state, self.upto = 0, canvas.start
 
     def __call__(self, logits: Tensor, open: Tensor, generators: Sequence[torch.Generator]) -> Prediction:
@@ -75,75 +73,75 @@ class Constrained:
         ids = torch.where(open[first : last + 1], -1, known).tolist()
         return list(range(first, last + 1)), ids
 
-    def scores(self, logprobs: Tensor, free: list[int], ids: list[int], reduce: str) -> list[Tensor]:
+    def scores(self, logprobs: Tensor, free: list[int], ids: list[int], reduce: str) -> list[np.ndarray]:
         """Per position, the log-weight of every class of tokens: its likeliest member's, or the sum of all."""
         return [self.weigh(logprobs[place], reduce) if place >= 0 else self.fixed(token) for place, token in zip(free, ids, strict=True)]
 
-    def weigh(self, logprobs: Tensor, reduce: str) -> Tensor:
+    def weigh(self, logprobs: Tensor, reduce: str) -> np.ndarray:
         weights = logprobs[self.members]
-        if reduce == "max":
-            return torch.segment_reduce(weights, "max", lengths=self.sizes).cpu()
         peak = torch.segment_reduce(weights, "max", lengths=self.sizes)
+        if reduce == "max":
+            return peak.cpu().numpy()
         total = torch.segment_reduce((weights - peak[self.owner]).exp(), "sum", lengths=self.sizes)
-        return (peak + total.log()).cpu()
+        return (peak + total.log()).cpu().numpy()
 
-    def fixed(self, token: int) -> Tensor:
+    def fixed(self, token: int) -> np.ndarray:
         """0 for the classes that hold a decided token, else nothing."""
-        weights = torch.full((len(self.sizes),), -torch.inf, dtype=torch.float64)
-        weights[self.owner[self.members == token].cpu()] = 0.0
+        weights = np.full(len(self.sizes), -np.inf)
+        weights[self.owner[self.members == token].cpu().numpy()] = 0.0
         return weights
 
-    def allowed(self, position: int) -> Tensor:
+    def allowed(self, position: int) -> np.ndarray:
         """(states,) 0 for states after `position` from which the answer can still end in time, else -inf."""
         left = self.most - (position + 1 - self.canvas.start)
-        possible = (self.least >= 0) & (self.least <= max(left, 0))
-        if left < 0:
-            possible = torch.zeros_like(possible)
-        possible[self.automaton.end] = True
-        return torch.zeros(len(possible), dtype=torch.float64).masked_fill(~possible, -torch.inf)
+        least = self.automaton.least
+        found = np.where((least >= 0) & (least <= left), 0.0, -np.inf)
+        found[self.automaton.end] = 0.0
+        return found
 
-    def ahead(self, scores: list[Tensor], span: list[int], combine: Callable) -> list[Tensor]:
+    def ahead(self, scores: list[np.ndarray], span: list[int], combine: Callable) -> list[np.ndarray]:
         """Per position and one more, (states,) the combined weight of every way from there to the block's end."""
+        automaton = self.automaton
         weights = [self.allowed(span[-1])]
         for score, position in zip(reversed(scores), reversed([span[0] - 1, *span[:-1]]), strict=True):
-            ways = score[self.kind] + weights[-1][self.target]
-            weights.append(combine(ways, self.source, self.automaton.states) + (self.allowed(position) if position >= span[0] else 0.0))
+            ways = combine(score[automaton.kind] + weights[-1][automaton.target], automaton.source, automaton.states)
+            weights.append(ways + self.allowed(position) if position >= span[0] else ways)
         return weights[::-1]
 
-    def walk(self, logprobs: Tensor, free: list[int], ids: list[int], ahead: list[Tensor], generator: torch.Generator | None) -> list[int]:
+    def walk(self, logprobs: Tensor, free: list[int], ids: list[int], ahead: list[np.ndarray], generator: torch.Generator | None) -> list[int]:
         """One matching text: the likeliest, or a draw. Its tokens at the open positions."""
-        state, tokens = self.state, []
+        automaton, state, tokens = self.automaton, self.state, []
         for index, (place, token) in enumerate(zip(free, ids, strict=True)):
             if place < 0:
-                state = self.automaton.step(state, token)
+                state = automaton.step(state, token)
                 continue
-            pairs = torch.from_numpy(self.automaton.pairs_of(state))
-            weights = self.weigh(logprobs[place], "max" if generator is None else "sum")[self.kind[pairs]] + ahead[index + 1][self.target[pairs]]
-            if not weights.isfinite().any():
+            pairs = automaton.pairs_of(state)
+            weights = self.weigh(logprobs[place], "max" if generator is None else "sum")[automaton.kind[pairs]] + ahead[index + 1][automaton.target[pairs]]
+            if not np.isfinite(weights).any():
                 raise RuntimeError(f"no text matches the grammar from position {index} on")
-            pair = int(pairs[pick(weights, generator)])
-            members = self.members[self.bounds[self.kind[pair]] : self.bounds[self.kind[pair] + 1]]
+            pair = pairs[pick(torch.from_numpy(weights), generator)]
+            first, last = automaton.bounds[automaton.kind[pair]], automaton.bounds[automaton.kind[pair] + 1]
+            members = self.members[int(first) : int(last)]
             tokens.append(int(members[pick(logprobs[place, members].cpu(), generator)]))
-            state = int(self.target[pair])
+            state = int(automaton.target[pair])
         return tokens
 
     def marginals(self, logprobs: Tensor, free: list[int], ids: list[int], span: list[int]) -> Tensor:
         """(w, vocab) for every open position, the distribution of its token among all texts that match."""
+        automaton = self.automaton
         scores = self.scores(logprobs, free, ids, "sum")
         ahead = self.ahead(scores, span, logsumexp)
-        behind = torch.full((self.automaton.states,), -torch.inf, dtype=torch.float64)
+        behind = np.full(automaton.states, -np.inf)
         behind[self.state] = 0.0
         rows = []
         for index, place in enumerate(free):
-            ways = behind[self.source] + ahead[index + 1][self.target]
+            before = behind[automaton.source]
             if place >= 0:
-                classes = logsumexp(ways, self.kind, len(self.sizes)).to(logprobs.device)
-                peak = classes.max()
+                classes = torch.from_numpy(logsumexp(before + ahead[index + 1][automaton.target], automaton.kind, len(self.sizes))).to(logprobs.device)
                 chance = torch.zeros(logprobs.shape[-1], dtype=torch.float64, device=logprobs.device)
-                chance.index_add_(0, self.members, (classes - peak).exp()[self.owner])
-                weight = chance.log() + logprobs[place]
-                rows.append(weight.softmax(-1))
-            behind = logsumexp(behind[self.source] + scores[index][self.kind], self.target, self.automaton.states) + self.allowed(span[index])
+                chance.index_add_(0, self.members, (classes - classes.max()).exp()[self.owner])
+                rows.append((chance.log() + logprobs[place]).softmax(-1))
+            behind = logsumexp(before + scores[index][automaton.kind], automaton.target, automaton.states) + self.allowed(span[index])
         return torch.stack(rows)
 
 
@@ -154,14 +152,17 @@ def pick(weights: Tensor, generator: torch.Generator | None) -> int:
     return int(torch.multinomial(weights.softmax(-1), 1, generator=generator))
 
 
-def highest(weights: Tensor, index: Tensor, count: int) -> Tensor:
+def highest(weights: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
     """The largest of the weights that go to each place."""
-    return torch.full((count,), -torch.inf, dtype=weights.dtype).scatter_reduce(0, index, weights, "amax")
+    found = np.full(count, -np.inf)
+    np.maximum.at(found, index, weights)
+    return found
 
 
-def logsumexp(weights: Tensor, index: Tensor, count: int) -> Tensor:
+def logsumexp(weights: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
     """log of the sum of exp of the weights that go to each place."""
     peak = highest(weights, index, count)
-    level = peak.masked_fill(peak.isneginf(), 0.0)
-    total = torch.zeros(count, dtype=weights.dtype).index_add(0, index, (weights - level[index]).exp())
-    return level + total.log()
+    level = np.where(np.isneginf(peak), 0.0, peak)
+    total = np.bincount(index, np.exp(weights - level[index]), count)
+    with np.errstate(divide="ignore"):
+        return level + np.log(total)

@@ -64,7 +64,7 @@ class Gate:
         too_large = ApiError(413, f"the request is larger than {limit:,} bytes", headers={"Connection": "close"})
         if declared.isdigit() and int(declared) > limit:
             raise too_large
-        body = b""
+        body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -73,4 +73,4 @@ class Gate:
             if len(body) > limit:
                 raise too_large
             if not message.get("more_body", False):
-                return body
+                return bytes(body)
