@@ -13,7 +13,7 @@ COMMANDS = {
     "demo": "the bundled model answers held-out questions, recipes side by side",
     "generate": "one answer to a prompt",
     "infill": "fill [[8]]-style gaps in a text",
-    "eval": "quality on the built-in tasks, paired against plain decoding",
+    "eval": "quality: built-in tasks, public benchmarks, perplexity, long contexts",
     "recipes": "the named recipes with their sources",
     "info": "what a checkpoint is, and the memory it needs",
 }
