@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mezzotint.evaluation.item import Settings
     from mezzotint.recipe import Recipe
 
-COUNT, HARD_COUNT = 24, 4
+COUNT, HARD_COUNT = 16, 4
 """Questions per built-in task unless told otherwise."""
 
 ASKED = ("data", "split", "shots", "samples", "lengths", "window", "context", "cfg_scale", "chat")
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="every built-in task")
     parser.add_argument("--list", action="store_true", help="name every task and preset and leave")
     parser.add_argument("--count", type=int, help=f"questions per task, built-in: {COUNT}, others: all they have (ruler: of each kind and length, 20)")
-    parser.add_argument("--hard-count", type=int, help=f"harder questions per built-in task (default: a sixth of --count, {HARD_COUNT} of {COUNT})")
+    parser.add_argument("--hard-count", type=int, help=f"harder questions per built-in task (default: a quarter of --count, {HARD_COUNT} of {COUNT})")
     parser.add_argument("--batch", type=int, default=16, help="questions at once (default: 16)")
     parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
     parser.add_argument("--examples", type=int, default=0, metavar="N", help="also print the first N answers of each task")
@@ -109,7 +109,7 @@ def evaluate(args: argparse.Namespace) -> int:
     with Store(args.out / "predictions.jsonl" if args.out else None) as store, bar() as progress:
         for task in names:
             recipe, settings = asked(args, task, model)
-            hard = max(1, settings.count // 6) if args.hard_count is None and settings.count else args.hard_count or 0
+            hard = max(1, settings.count // 4) if args.hard_count is None and settings.count else args.hard_count or 0
             other = rival(args, task, recipe, model)
             evaluation = Evaluation(model, tokenizer, recipe, settings, store, args.model or "bundled", other, hard, args.batch)
             figures, said, scored = evaluation.run(task, lambda what, total: watch(progress, what, total))

@@ -28,12 +28,14 @@ class Speaker:
 
 
 def chunks(items: Sequence[Item], batch: int) -> list[list[int]]:
-    """Indices in groups of one kind and similar length, the same for the same items: a resumed run regroups as the killed one did."""
-    order = sorted(range(len(items)), key=lambda i: (type(items[i]).__name__, getattr(items[i], "chat", None) is True, items[i].length, i))
+    """Indices in groups of one kind and similar length (padding costs as much as text), the same for the same items: a resumed run regroups as the
+    killed one did."""
+    order = sorted(range(len(items)), key=lambda i: (type(items[i]).__name__, str(getattr(items[i], "chat", None)), items[i].length, i))
     found: list[list[int]] = []
     for i in order:
-        alike = found and len(found[-1]) < batch and type(items[found[-1][0]]) is type(items[i])
-        if alike and getattr(items[i], "chat", None) == getattr(items[found[-1][0]], "chat", None):
+        first = items[found[-1][0]] if found else None
+        alike = type(first) is type(items[i]) and getattr(first, "chat", None) == getattr(items[i], "chat", None)
+        if first is not None and alike and len(found[-1]) < batch and items[i].length <= 1.5 * first.length + 200:
             found[-1].append(i)
         else:
             found.append([i])

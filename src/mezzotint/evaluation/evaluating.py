@@ -84,13 +84,16 @@ def beside(task: str, found: dict[str, Any], mine: tuple[Sequence[Prediction], S
 def rescore(paths: Sequence[Path], watch: Watch = unwatched) -> list[tuple[Conditions, dict[str, Any]]]:
     """Figures of every run in predictions files, without a model. Two runs of one task are compared in pairs, the first with the second."""
     runs = {run: found for path in paths for run, found in apart(list(read(path))).items()}
-    by_task: dict[str, list[tuple[Conditions, list[Prediction], Scored, dict[str, Any]]]] = {}
-    for taken, said in runs.values():
+    if not runs:
+        raise ValueError(f"{', '.join(map(str, paths))}: no predictions in it")
+    scores: dict[str, Scored] = {}
+    figures: dict[str, dict[str, Any]] = {}
+    for run, (taken, said) in runs.items():
         refuse_unconfined(taken.task, benchmark_of(taken.task))
-        scored = score(taken.task, said, watch(taken.task, len(said)))
-        by_task.setdefault(taken.task, []).append((taken, said, scored, summary(taken.task, said, scored)))
-    for task, found in by_task.items():
-        if len(found) == 2:
-            (_, *mine, figures), (_, *theirs, _) = found
-            beside(task, figures, (mine[0], mine[1]), (theirs[0], theirs[1]))
-    return [(taken, figures) for found in by_task.values() for taken, _, _, figures in found]
+        scores[run] = score(taken.task, said, watch(taken.task, len(said)))
+        figures[run] = summary(taken.task, said, scores[run])
+    for task in {taken.task for taken, _ in runs.values()}:
+        pair = [run for run, (taken, _) in runs.items() if taken.task == task]
+        if len(pair) == 2:
+            beside(task, figures[pair[0]], (runs[pair[0]][1], scores[pair[0]]), (runs[pair[1]][1], scores[pair[1]]))
+    return [(taken, figures[run]) for run, (taken, _) in sorted(runs.items(), key=lambda item: item[1][0].task)]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 try:
     import lm_eval
@@ -72,7 +72,7 @@ class Mezzotint(LM):
         """Answers, ended before the task's `until`. Raises ValueError if a task wants samples and the recipe is greedy."""
         items: list[Item] = []
         for i, request in enumerate(requests):
-            context, wanted = request.args
+            context, wanted = cast(tuple[str, dict[str, Any]], request.args)
             until = wanted.get("until") or ()
             if wanted.get("do_sample") and wanted.get("temperature", 1.0) > 0 and self.speaker.recipe.temperature == 0:
                 raise ValueError(f"task {request.task_name!r} asks for samples, and the recipe's temperature is 0; give --temperature")
@@ -84,7 +84,7 @@ class Mezzotint(LM):
         """log p(continuation | context) in nats, a lower bound, and whether decoding greedily gives the continuation."""
         items: list[Item] = []
         for i, request in enumerate(requests):
-            context, continuation = request.args
+            context, continuation = cast(tuple[str, str], request.args)
             items.append(Choice(f"{i:06d}", prompt=self.bare(context), choices=(continuation,), greedy=True))
         return [(p.said["log_likelihoods"][0], p.said["greedy"][0]) for p in self.collect("loglikelihood", items)]
 
@@ -139,7 +139,7 @@ def run_harness(
         raise ValueError("chat=yes, but this tokenizer has no chat template")
     adapter = Mezzotint(model, tokenizer, recipe, Settings(samples=samples, seed=seed), store=store, name=name, batch=batch, watch=watch)
     try:
-        found = lm_eval.simple_evaluate(
+        found = cast(Any, lm_eval).simple_evaluate(
             model=adapter,
             tasks=list(tasks),
             num_fewshot=shots,
@@ -153,7 +153,6 @@ def run_harness(
         )
     except (ConnectionError, FileNotFoundError) as error:
         raise ValueError(f"harness: the data of {', '.join(tasks)} could not be read ({str(error).splitlines()[0][:200]})") from None
-    assert found is not None
     counts = {task: sizes["effective"] for task, sizes in found.get("n-samples", {}).items()}
     results = {
         task: {k: v for k, v in metrics.items() if k not in ("alias", "name", "sample_len")} | {"count": counts.get(task)}

@@ -1,5 +1,6 @@
 """Runs small Python programs apart: an interpreter of their own that can compute and print, and nothing else (see `confinement`)."""
 
+import contextlib
 import functools
 import os
 import secrets
@@ -62,7 +63,7 @@ def execute(program: str, limits: Limits | None = None, *, strict: bool = False)
     ending = "\n" + proof
     if not reason and child.returncode == 0 and output.endswith(ending):
         return Run(True, output.removesuffix(ending))
-    if child.returncode == -signal.SIGXCPU or child.returncode == -signal.SIGKILL and not reason:
+    if not reason and child.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         reason = f"more than {limits.seconds} s of CPU time"
     last = trouble.strip().splitlines()
     return Run(False, output.removesuffix(ending), reason or (last[-1][:200] if last else f"left with code {child.returncode} before its end"))
@@ -70,10 +71,8 @@ def execute(program: str, limits: Limits | None = None, *, strict: bool = False)
 
 def end(child: subprocess.Popen) -> None:
     """Nothing of the child's session survives it."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     child.wait()
 
 

@@ -59,7 +59,7 @@ def figures(task: str, predictions: Sequence[Prediction], scored: Scored) -> dic
         found = own(scored)
     else:
         names = [name for name, value in scored[0].items() if isinstance(value, (bool, int, float))]
-        found = {name: math.fsum(float(s.get(name, 0)) for s in scored) / len(scored) for name in names}
+        found: dict[str, Any] = {name: math.fsum(float(s.get(name, 0)) for s in scored) / len(scored) for name in names}
         found["ci"] = wilson(sum(bool(s["exact_match"]) for s in scored), len(scored))
     costs = {"forwards": sum(p.forwards for p in predictions), "positions_computed": sum(p.positions_computed for p in predictions)}
     seconds = math.fsum(p.seconds for p in predictions)

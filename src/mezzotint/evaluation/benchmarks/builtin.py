@@ -37,7 +37,8 @@ def item(example: Example, id: str) -> Item:
 
 def example(facts: dict[str, Any]) -> Example:
     """The example an item was made of, read back from its facts."""
-    return Example(**facts | {"gap": tuple(facts["gap"])})
+    start, end = facts["gap"]
+    return Example(**{name: value for name, value in facts.items() if name != "gap"}, gap=(start, end))
 
 
 def score(facts: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:

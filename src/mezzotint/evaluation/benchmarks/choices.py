@@ -20,10 +20,8 @@ def options(row: dict[str, Any], where: str) -> tuple[str, list[str], int]:
         raise ValueError(f"{where}: `choices` must be a list of 2 to {len(LETTERS)} texts, not {str(row.get('choices'))[:80]!r}")
     labels = labels or list(LETTERS[: len(listed)])
     answer = field(row, ("answer", "answerKey"), (int, str), where)
-    if isinstance(answer, int):
-        right = answer
-    else:
-        right = labels.index(answer) if answer in labels else listed.index(answer) if answer in listed else -1
+    known = labels if answer in labels else listed
+    right = answer if isinstance(answer, int) else known.index(answer) if answer in known else -1
     if not 0 <= right < len(listed):
         raise ValueError(f"{where}: answer={answer!r} is none of the {len(listed)} choices")
     return question.strip(), listed, right

@@ -93,9 +93,9 @@ def tracking(rng: random.Random, size: int) -> Text:
 
 
 def common(rng: random.Random, size: int) -> Text:
-    """A numbered list of words in which ten appear ten times and the others once; the ten are wanted."""
+    """A numbered list of words in which ten appear three to ten times, the longer the list the oftener, and the others once; the ten are wanted."""
     words = names(rng, 10 + size)
-    listed = words[:10] * 10 + words[10:]
+    listed = words[:10] * (3 + min(7, size // 20)) + words[10:]
     rng.shuffle(listed)
     text = " ".join(f"{i}. {word}" for i, word in enumerate(listed, 1))
     return Text(f"{text}\nSome words appear often in this list, the others once. Which 10 words appear most often?", tuple(words[:10]))
