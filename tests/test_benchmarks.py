@@ -273,9 +273,8 @@ def test_sources_read_every_kind_and_name_damage(tmp_path):
 
 def test_parquet_is_read_where_the_extra_is(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason="needs the extra eval")
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2]}), tmp_path / "test-00000-of-00001.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"a": [1, 2]}), tmp_path / "test-00000-of-00001.parquet")
     assert rows(str(tmp_path), "test") == [{"a": 1}, {"a": 2}]
 
 

@@ -13,7 +13,6 @@ from mezzotint.cli import options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mezzotint.evaluation.evaluating import Evaluation
     from mezzotint.evaluation.item import Settings
     from mezzotint.recipe import Recipe
 
