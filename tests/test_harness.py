@@ -1,6 +1,7 @@
 """Mezzotint under the real lm-evaluation-harness, offline, with local data: its figures against ours on the same predictions."""
 
 import json
+import zlib
 
 import pytest
 import torch
@@ -186,19 +187,19 @@ def test_rolling_likelihood_is_the_bound_of_the_windows(bundled, folder):
     found = harness(bundled, folder, "local_rolling")
     assert 0 < found["bits_per_byte,none"] < 10
     adapter = Mezzotint(model, tokenizer, RECIPE, Settings(samples=4, window=10))
-    (log_p,) = adapter.loglikelihood_rolling([Asked((PAGES[0],))])  # type: ignore[list-item]
+    (log_p,) = adapter.loglikelihood_rolling([asked(PAGES[0])])
     ids = tokenizer(PAGES[0], add_special_tokens=False)["input_ids"]
     pieces = [ids[i : i + 10] for i in range(0, len(ids), 10)]
     first = opening(tokenizer)
-    near = -sum(bound(model, torch.tensor([*first, *piece]), 1, samples=64) for piece in pieces)
-    assert log_p == pytest.approx(near, rel=0.25)
+    seeds = [zlib.crc32(f"000000-{j:04d}".encode()) for j in range(len(pieces))]
+    expected = -sum(bound(model, torch.tensor([*first, *piece]), 1, samples=4, seed=seed) for piece, seed in zip(pieces, seeds, strict=True))
+    assert log_p == pytest.approx(expected, rel=1e-6)
 
 
-class Asked:
-    """A request with its arguments, all that the adapter looks at."""
+def asked(*arguments):
+    from lm_eval.api.instance import Instance
 
-    def __init__(self, args, task_name="t"):
-        self.args, self.task_name = args, task_name
+    return Instance("generate_until", {}, arguments, 0, metadata=("t", 0, 1))
 
 
 def test_requests_are_answered_one_by_one(bundled):
@@ -207,16 +208,19 @@ def test_requests_are_answered_one_by_one(bundled):
     model, tokenizer = bundled
     adapter = Mezzotint(model, tokenizer, RECIPE, Settings(samples=2))
     chat = adapter.apply_chat_template([{"role": "user", "content": "Copy these words: amber coral"}])
-    (text,) = adapter.generate_until([Asked((chat, {"until": [" coral"]}))])  # type: ignore[list-item]
+    (text,) = adapter.generate_until([asked(chat, {"until": [" coral"]})])
     whole = mz.generate(model, tokenizer, "Copy these words: amber coral", RECIPE).text
     assert text == whole.split(" coral")[0]
-    (found,) = adapter.loglikelihood([Asked((chat, whole))])  # type: ignore[list-item]
+    (found,) = adapter.loglikelihood([asked(chat, whole)])
     assert found[0] < 0
     assert isinstance(found[1], bool)
     with pytest.raises(ValueError, match="asks for samples"):
-        adapter.generate_until([Asked((chat, {"until": [], "do_sample": True}))])  # type: ignore[list-item]
+        adapter.generate_until([asked(chat, {"until": [], "do_sample": True})])
 
 
+@pytest.mark.slow
 def test_unknown_tasks_are_named(bundled, folder):
     with pytest.raises(ValueError, match="harness task='chess' is unknown"):
         harness(bundled, folder, "chess")
+    with pytest.raises(ValueError, match="is not a folder"):
+        harness(bundled, folder / "gsm8k.yaml", "chess")

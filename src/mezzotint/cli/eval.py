@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="name every task and preset and leave")
     parser.add_argument("--count", type=int, help=f"questions per task, built-in: {COUNT}, others: all they have (ruler: of each kind and length, 20)")
     parser.add_argument("--hard-count", type=int, help=f"harder questions per built-in task (default: a quarter of --count, {HARD_COUNT} of {COUNT})")
-    parser.add_argument("--batch", type=int, default=16, help="questions at once (default: 16)")
+    parser.add_argument("--batch", type=int, help="questions at once (default: 16, on a CPU 1: a row that has ended still costs until its batch ends)")
     parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
     parser.add_argument("--examples", type=int, default=0, metavar="N", help="also print the first N answers of each task")
     parser.add_argument("--against", metavar="RECIPE", help="compare with this recipe on the same questions: a name, a JSON file or none (built-in: plain)")
@@ -110,7 +110,7 @@ def evaluate(args: argparse.Namespace) -> int:
             recipe, settings = asked(args, task, model)
             hard = max(1, settings.count // 4) if args.hard_count is None and settings.count else args.hard_count or 0
             other = rival(args, task, recipe, model)
-            evaluation = Evaluation(model, tokenizer, recipe, settings, store, args.model or "bundled", other, hard, args.batch)
+            evaluation = Evaluation(model, tokenizer, recipe, settings, store, args.model or "bundled", other, hard, batch_of(args, model))
             figures, said, scored = evaluation.run(task, lambda what, total: watch(progress, what, total))
             found[task], recipes[task] = figures, recipe.to_dict()
             if other is not None:
@@ -132,6 +132,10 @@ def evaluate(args: argparse.Namespace) -> int:
     else:
         show(found, examples)
     return 0
+
+
+def batch_of(args: argparse.Namespace, model: Any) -> int:
+    return args.batch or (1 if model.device.type == "cpu" else 16)
 
 
 def asked(args: argparse.Namespace, task: str, model: Any) -> "tuple[Recipe, Settings]":
@@ -218,7 +222,7 @@ def harness(args: argparse.Namespace) -> int:
             store,
             name=args.model or "bundled",
             samples=args.samples or 32,
-            batch=args.batch,
+            batch=batch_of(args, model),
             seed=args.seed,
             limit=args.count,
             shots=args.shots,

@@ -95,7 +95,7 @@ def chosen(speaker: Speaker, item: Choice, seed: int) -> Prediction:
         before, after = split(speaker.tokenizer, item.prompt, choice)
         check_length(speaker.model, before + after)
         ids = torch.tensor(before + after)
-        likely.append(-bound(speaker.model, ids, len(before), samples=settings.samples, seed=seed, batch=speaker.batch, cfg_scale=settings.cfg_scale))
+        likely.append(-bound(speaker.model, ids, len(before), samples=settings.samples, seed=seed, cfg_scale=settings.cfg_scale))
         if item.greedy:
             greedily.append(greedy(speaker.model, ids, len(before)))
     said = {"log_likelihoods": likely} | ({"greedy": greedily} if item.greedy else {})
@@ -118,7 +118,7 @@ def weighed(speaker: Speaker, item: Passage, seed: int) -> Prediction:
     """Cost of a passage in nats; the draws depend on the item alone, so every model and recipe is weighed with the same masks."""
     begun = time.perf_counter()
     ids, settings = torch.tensor(item.ids), speaker.settings
-    how: dict[str, Any] = {"samples": settings.samples, "seed": seed, "batch": speaker.batch}
+    how: dict[str, Any] = {"samples": settings.samples, "seed": seed}
     if item.measure == "elbo":
         nats = bound(speaker.model, ids, item.start, **how)
     elif item.measure == "masked":

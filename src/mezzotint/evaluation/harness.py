@@ -106,6 +106,17 @@ class Mezzotint(LM):
         return [math.fsum(found) for found in costs]
 
 
+def manager_of(tasks: Sequence[str], include_path: Path | None) -> TaskManager:
+    """The harness's index of tasks: the folder's alone if it has them all, since reading the harness's thousands takes seconds."""
+    if include_path is not None:
+        if not include_path.is_dir():
+            raise ValueError(f"include_path={str(include_path)!r} is not a folder")
+        own = TaskManager(include_path=str(include_path), include_defaults=False)
+        if all(own.match_tasks([task]) for task in tasks):
+            return own
+    return TaskManager(include_path=str(include_path) if include_path else None)
+
+
 def run_harness(
     tasks: Sequence[str],
     model: Transformer,
@@ -129,9 +140,9 @@ def run_harness(
     limit: questions per task; shots: instead of the task's own number; chat: through the tokenizer's chat template; include_path: a folder of further
     task files; unsafe_code: allow tasks that run generated code by the harness's own means. Raises ValueError for tasks it does not know.
     """
-    manager = TaskManager(include_path=str(include_path) if include_path else None)
     if not tasks:
         raise ValueError("harness is empty; give at least one task, e.g. --harness gsm8k,arc_challenge")
+    manager = manager_of(tasks, include_path)
     for task in tasks:
         if not manager.match_tasks([task]):
             raise ValueError(f"harness task={task!r} is unknown to lm-evaluation-harness {lm_eval.__version__}; give --include-path for tasks of your own")

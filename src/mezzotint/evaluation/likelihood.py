@@ -20,6 +20,9 @@ from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
 from mezzotint.types import Suffix
 
+AT_ONCE = 4096
+"""Tokens per forward, over all copies of a text."""
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -40,13 +43,20 @@ class Draws:
         return Draws(order < counts[:, None], counts)
 
 
-def costs(model: Transformer, ids: Int[Tensor, " n"], start: int, draws: Draws, *, cfg_scale: float = 0.0, batch: int = 16) -> Float[Tensor, "samples length"]:
+def together(length: int) -> int:
+    """How many copies of a text go through the network at once, so that their logits fit in memory."""
+    return max(1, AT_ONCE // length)
+
+
+def costs(
+    model: Transformer, ids: Int[Tensor, " n"], start: int, draws: Draws, *, cfg_scale: float = 0.0, batch: int | None = None
+) -> Float[Tensor, "samples length"]:
     """-log p in nats of every masked token of ids[start:], given ids[:start] and what the sample leaves unmasked; 0 where nothing is masked."""
     target = ids[start:].to(model.device)
     positions = torch.arange(start, len(ids))
     given = (torch.arange(len(ids)) < start).to(model.device)
     found = []
-    for chosen in draws.masked.split(batch):
+    for chosen in draws.masked.split(batch or together(len(ids))):
         hidden = chosen.to(model.device)
         tokens = ids.to(model.device).repeat(len(hidden), 1)
         tokens[:, start:] = tokens[:, start:].masked_fill(hidden, model.config.mask_id)
@@ -58,11 +68,13 @@ def costs(model: Transformer, ids: Int[Tensor, " n"], start: int, draws: Draws, 
 
 
 @torch.inference_mode()
-def bound(model: Transformer, ids: Int[Tensor, " n"], start: int, *, samples: int = 32, seed: int = 0, batch: int = 16, cfg_scale: float = 0.0) -> float:
+def bound(
+    model: Transformer, ids: Int[Tensor, " n"], start: int, *, samples: int = 32, seed: int = 0, batch: int | None = None, cfg_scale: float = 0.0
+) -> float:
     """Upper bound on -log p(ids[start:] | ids[:start]) in nats (LLaDA, arXiv 2502.09992, eq. 6), exact for a single token.
 
     Sample s masks k of the L tokens, k spread evenly over 1..L, and costs L / k times their cross-entropy. cfg_scale: classifier-free guidance,
-    as LLaDA's likelihood tasks use it. Raises ValueError if nothing follows `start`.
+    as LLaDA's likelihood tasks use it; batch: samples per forward (None: as many as make 4,096 tokens). Raises ValueError if nothing follows `start`.
     """
     length = len(ids) - start
     if length < 1:
@@ -73,7 +85,7 @@ def bound(model: Transformer, ids: Int[Tensor, " n"], start: int, *, samples: in
 
 
 @torch.inference_mode()
-def masked_cost(model: Transformer, ids: Int[Tensor, " n"], start: int, *, samples: int = 32, seed: int = 0, batch: int = 16) -> float:
+def masked_cost(model: Transformer, ids: Int[Tensor, " n"], start: int, *, samples: int = 32, seed: int = 0, batch: int | None = None) -> float:
     """Mean cross-entropy of the masked tokens in nats, without the weights L / k: `exp` of it is the "block perplexity" of the pruning literature
     (arXiv 2602.17664), which is no likelihood and lower than one."""
     draws = Draws.make(samples, len(ids) - start, seed)
@@ -83,7 +95,7 @@ def masked_cost(model: Transformer, ids: Int[Tensor, " n"], start: int, *, sampl
 
 @torch.inference_mode()
 def suffix_cost(
-    model: Transformer, ids: Int[Tensor, " n"], start: int, suffix: Suffix, *, ahead: int, samples: int = 8, seed: int = 0, batch: int = 16
+    model: Transformer, ids: Int[Tensor, " n"], start: int, suffix: Suffix, *, ahead: int, samples: int = 8, seed: int = 0, batch: int | None = None
 ) -> float:
     """Upper bound in nats on -log p of the block ids[start:] as a decoder meets it: clean text before it, `ahead` masks behind it of which the suffix
     strategy keeps some. Every sample draws the suffix anew; equal arguments mask the same tokens under every strategy."""
@@ -95,6 +107,7 @@ def suffix_cost(
     target = ids[start:].to(model.device)
     predict = torch.arange(start, len(ids))
     seen = [visible(block) for _ in range(samples)]
+    batch = batch or together(canvas.length)
     alike: dict[tuple[int, ...], list[int]] = {}
     for sample, positions in enumerate(seen):
         alike.setdefault(tuple(positions[positions >= len(ids)].tolist()), []).append(sample)
