@@ -51,9 +51,6 @@ def test_a_benchmark_its_file_and_its_score(command, data, tmp_path):
     assert [run["task"] for run in runs] == ["gsm8k", "gsm8k"]
     assert runs[0]["figures"]["paired"] == figures["paired"]
     assert {run["recipe"]["commit"] for run in runs} == {"threshold:tau=0.3", "quota"}
-    before = (out / "predictions.jsonl").read_bytes()
-    command("gsm8k", "--data", str(data), "--shots", "0", *SHORT, "--out", str(out))
-    assert (out / "predictions.jsonl").read_bytes() == before
 
 
 def test_a_killed_command_resumes(data, tmp_path):
@@ -89,7 +86,7 @@ def test_tables_for_people(command, tmp_path):
     assert code == 0
     assert "perplexity" in said.out
     assert "bits per byte" in said.out
-    code, said = command("lists", "--count", "1", "--hard-count", "0", *SHORT, "--examples", "1")
+    code, said = command("lists", "--count", "1", "--hard-count", "0", *SHORT, "--against", "none", "--examples", "1")
     assert "lists 00000" in said.out
 
 

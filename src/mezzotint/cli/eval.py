@@ -281,11 +281,12 @@ def listing(json: bool) -> int:
 
 def show(found: dict[str, Any], examples: dict[str, list[tuple[str, str, bool]]]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     console = Console()
-    table = Table("task", "figure", "95 % interval", "questions", "forwards", "against the other recipe")
+    whole = [Column(name, no_wrap=True) for name in ("task", "figure", "95 % interval", "n", "forwards")]
+    table = Table(*whole, "against the other recipe")
     for task, figures in found.items():
         for name, part in [(task, figures), (f"{task} (hard)", figures.get("hard")), *((f"  {n}", p) for n, p in figures.get("parts", {}).items())]:
             if part:
