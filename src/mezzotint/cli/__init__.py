@@ -13,7 +13,7 @@ COMMANDS = {
     "demo": "the bundled model answers held-out questions, recipes side by side",
     "generate": "one answer to a prompt",
     "infill": "fill [[8]]-style gaps in a text",
-    "eval": "quality on the built-in tasks, paired against plain decoding",
+    "eval": "quality: built-in tasks, public benchmarks, perplexity, long contexts",
     "prune": "a smaller checkpoint: heads, neurons or weights removed within a bound on quality",
     "inspect": "where a model's attention goes over a run, as one HTML page",
     "serve": "an OpenAI-compatible server with a playground page",

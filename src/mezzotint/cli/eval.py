@@ -1,133 +1,312 @@
-"""Quality on the built-in tasks: exact match with its 95 % interval, on held-out questions and on harder ones.
+"""Quality of a model under a recipe: built-in tasks, public benchmarks, perplexity, long contexts, or lm-evaluation-harness.
 
-A recipe other than plain decoding is compared with it on the same questions (paired, bootstrap interval).
+Built-in tasks (--all) need no data and are compared with plain decoding on the same questions when the recipe is another. `mezzotint eval --list` names
+everything. With --out, predictions are kept in FOLDER/predictions.jsonl, a killed run resumes from there, and --score computes the figures anew.
 """
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mezzotint.cli import options
 
 if TYPE_CHECKING:
-    from mezzotint.models.transformer import Transformer
+    from collections.abc import Callable
+
+    from mezzotint.evaluation.item import Settings
     from mezzotint.recipe import Recipe
+
+COUNT, HARD_COUNT = 16, 4
+"""Questions per built-in task unless told otherwise."""
+
+ASKED = ("data", "split", "shots", "samples", "lengths", "window", "context", "cfg_scale", "chat")
+"""Options that only some benchmarks take."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help="math, retrieval, lists, code, tools, prose")
-    parser.add_argument("--all", action="store_true", help="every task")
-    parser.add_argument("--count", type=int, default=100, help="questions per task (default: 100)")
-    parser.add_argument("--hard-count", type=int, help="harder questions per task (default: a quarter of --count)")
-    parser.add_argument("--batch", type=int, default=16, help="questions at once (default: 16)")
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="math, retrieval, lists, code, tools, prose, gsm8k, humaneval, ... (see --list)")
+    parser.add_argument("--all", action="store_true", help="every built-in task")
+    parser.add_argument("--list", action="store_true", help="name every task and preset and leave")
+    parser.add_argument("--count", type=int, help=f"questions per task, built-in: {COUNT}, others: all they have (ruler: of each kind and length, 20)")
+    parser.add_argument("--hard-count", type=int, help=f"harder questions per built-in task (default: a quarter of --count, {HARD_COUNT} of {COUNT})")
+    parser.add_argument("--batch", type=int, help="questions at once (default: 16, on a CPU 1: a row that has ended still costs until its batch ends)")
+    parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
     parser.add_argument("--examples", type=int, default=0, metavar="N", help="also print the first N answers of each task")
+    parser.add_argument("--against", metavar="RECIPE", help="compare with this recipe on the same questions: a name, a JSON file or none (built-in: plain)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep predictions.jsonl and report.json there; a killed run resumes")
+    parser.add_argument(
+        "--score", nargs="+", type=Path, metavar="FILE", help="score predictions files instead of running a model; two runs of a task are paired"
+    )
+    group = parser.add_argument_group("benchmarks", "what the public benchmarks take; not every one takes each")
+    group.add_argument("--preset", metavar="NAME", help="published settings for the task: llada-base, llada-instruct, dream-base, ... (see --list)")
+    group.add_argument("--data", metavar="PATH|HUB_ID", help="a file, a folder with one file per split, or a hub id (default: the benchmark's own on the hub)")
+    group.add_argument("--split", help="which part of the data (default: test)")
+    group.add_argument("--shots", type=int, help="worked examples in the prompt")
+    group.add_argument("--chat", choices=("yes", "no"), help="put the prompt into a user turn (default: if the tokenizer has a chat template)")
+    group.add_argument("--samples", type=int, help="Monte-Carlo draws per likelihood (default: 32)")
+    group.add_argument("--lengths", metavar="N,N", help="ruler: total lengths in tokens (default: 4096, or the model's context if that is shorter)")
+    group.add_argument("--window", type=int, help="wikitext: tokens scored together")
+    group.add_argument("--context", type=int, help="wikitext: tokens of context before them")
+    group.add_argument("--harness", metavar="TASKS", help="run tasks of lm-evaluation-harness instead, comma-separated (extra: eval)")
+    group.add_argument("--include-path", type=Path, metavar="FOLDER", help="with --harness: a folder of further task files")
+    group.add_argument("--unsafe-code", action="store_true", help="with --harness: allow its tasks that run generated code, outside our sandbox")
     options.add_json(parser)
     options.add_model(parser)
     options.add_recipe(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    for name, least in (("count", 1), ("batch", 1), ("hard_count", 0), ("examples", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name}={value} must be {'at least 1' if least else '0 or more'}")
+    if args.list:
+        return listing(args.json)
+    if args.score:
+        return score(args)
+    if args.harness:
+        return harness(args)
+    for name in ("include_path", "unsafe_code"):
+        if getattr(args, name):
+            raise ValueError(f"--{name.replace('_', '-')} belongs to --harness; leave it out")
+    return evaluate(args)
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    from mezzotint.evaluation.benchmarks import BENCHMARKS
+    from mezzotint.evaluation.scoring import benchmark_of
     from mezzotint.evaluation.tasks import TASKS
 
-    known = [*TASKS, "prose"]
-    unknown = [t for t in args.tasks if t not in known]
-    if unknown:
-        raise ValueError(f"task={unknown[0]!r} is unknown; accepted: {', '.join(known)}")
-    if not args.tasks and not args.all:
-        raise ValueError(f"name at least one task ({', '.join(known)}) or give --all")
-    for name in ("count", "batch"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"{name}={getattr(args, name)} must be at least 1")
-    if args.hard_count is not None and args.hard_count < 0:
-        raise ValueError(f"hard_count={args.hard_count} must be 0 or more")
+    names = [*TASKS, "prose"] if args.all else list(dict.fromkeys(args.tasks))
+    if not names:
+        raise ValueError(f"name at least one task ({', '.join([*TASKS, *BENCHMARKS])}) or give --all")
+    chosen = {task: benchmark_of(task) for task in names}
+    for option in ASKED:
+        if getattr(args, option, None) is not None and not any(option in b.uses or (option == "cfg_scale" and b.recipe == "all") for b in chosen.values()):
+            takers = ", ".join(n for n, b in BENCHMARKS.items() if option in b.uses)
+            raise ValueError(f"{option}={getattr(args, option)!r} means nothing to {', '.join(names)}; it is for {takers}")
+    given = [field for field in ("recipe", "against", *options.RECIPE_FIELDS) if getattr(args, field) is not None and field != "cfg_scale"]
+    if given and all(b.recipe == "nothing" for b in chosen.values()):
+        raise ValueError(f"--{given[0].replace('_', '-')} means nothing to {', '.join(names)}, which measure the model whatever the recipe; leave it out")
+    from mezzotint import __version__
     from mezzotint.cli.progress import bar
-    from mezzotint.generation import default_recipe
+    from mezzotint.evaluation.evaluating import Evaluation, refuse_unconfined
+    from mezzotint.evaluation.predictions import Store
 
+    for task, benchmark in chosen.items():
+        refuse_unconfined(task, benchmark)
+    if args.preset:
+        from mezzotint.evaluation.presets import preset
+
+        for task in names:
+            preset(args.preset, task)
     model, tokenizer = options.load(args)
-    plain = default_recipe(model)
-    recipe = options.recipe_of(args, plain)
-    same = {"gen_length": recipe.gen_length, "block_length": recipe.block_length, "max_tokens": recipe.max_tokens, "early_stop": recipe.early_stop}
-    baseline = plain.with_(**same)
-    hard = max(1, args.count // 4) if args.hard_count is None else args.hard_count
     found: dict[str, Any] = {}
-    with bar() as progress:
-        for task in known if args.all else args.tasks:
-            if task == "prose":
-                found[task] = prose(model, tokenizer, progress)
-            else:
-                found[task] = measure(model, tokenizer, task, recipe, baseline, (args.count, hard), args.batch, progress)
-    report = {"tasks": found, "recipe": recipe.to_dict(), "model": args.model or "bundled"}
-    if recipe != baseline:
-        report["compared_with"] = baseline.to_dict()
+    recipes: dict[str, Any] = {}
+    against: dict[str, Any] = {}
+    examples: dict[str, list[tuple[str, str, bool]]] = {}
+    with Store(args.out / "predictions.jsonl" if args.out else None) as store, bar() as progress:
+        for task in names:
+            recipe, settings = asked(args, task, model)
+            hard = max(1, settings.count // 4) if args.hard_count is None and settings.count else args.hard_count or 0
+            other = rival(args, task, recipe, model)
+            evaluation = Evaluation(model, tokenizer, recipe, settings, store, args.model or "bundled", other, hard, batch_of(args, model))
+            figures, said, scored = evaluation.run(task, lambda what, total: watch(progress, what, total))
+            found[task], recipes[task] = figures, recipe.to_dict()
+            if other is not None:
+                against[task] = other.to_dict()
+            right = [bool(next(iter(s.values()))) for s in scored]
+            examples[task] = [(p.id, str(p.said.get("text", p.said)), r) for p, r in zip(said, right, strict=True)][: args.examples]
+    alike = all(r == recipes[names[0]] for r in recipes.values())
+    report: dict[str, Any] = {"tasks": found, "recipe": recipes[names[0]] if alike else recipes, "model": args.model or "bundled", "seed": args.seed}
+    if against:
+        values = list(against.values())
+        report["compared_with"] = values[0] if all(v == values[0] for v in values) else against
+    report["mezzotint"] = __version__
+    if args.out:
+        import json
+
+        (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if args.json:
-        options.print_json(report | {"tasks": {t: {k: v for k, v in f.items() if k != "outcomes"} for t, f in found.items()}})
+        options.print_json(report)
     else:
-        show(found, args.examples)
+        show(found, examples)
     return 0
 
 
-def measure(model: "Transformer", tokenizer: Any, task: str, recipe: "Recipe", baseline: "Recipe", counts: tuple[int, int], batch: int, progress: Any) -> dict:
-    """One task's figures: in-length, hard, and against the baseline where the recipe is another."""
-    from mezzotint.evaluation.suite import answer, paired, questions, summary
-
-    result: dict[str, Any] = {}
-    for hard, count in zip((False, True), counts, strict=True):
-        if count == 0:
-            continue
-        asked = questions(task, count, hard=hard)
-        bar = progress.add_task(f"{task}{' (hard)' if hard else ''}", total=count)
-        mine = answer(model, tokenizer, asked, recipe, batch=batch, report=lambda done, bar=bar: progress.update(bar, completed=done))
-        figures = summary(mine)
-        if recipe != baseline:
-            bar = progress.add_task(f"{task}, plain", total=count)
-            theirs = answer(model, tokenizer, asked, baseline, batch=batch, report=lambda done, bar=bar: progress.update(bar, completed=done))
-            figures["plain"] = summary(theirs)
-            figures["paired"] = paired([o.right for o in mine], [o.right for o in theirs])
-        if hard:
-            result["hard"] = figures
-        else:
-            result = figures | {"outcomes": mine}
-    return result
+def batch_of(args: argparse.Namespace, model: Any) -> int:
+    return args.batch or (1 if model.device.type == "cpu" else 16)
 
 
-def prose(model: "Transformer", tokenizer: Any, progress: Any) -> dict:
-    """Bits per byte of held-out English paragraphs, an upper bound by Monte Carlo."""
-    import torch
+def asked(args: argparse.Namespace, task: str, model: Any) -> "tuple[Recipe, Settings]":
+    """The recipe and the settings of one task: the preset's, changed by whatever was given."""
+    import dataclasses
 
-    from mezzotint.evaluation.likelihood import bits_per_byte, bound
-    from mezzotint.evaluation.tasks.prose import paragraphs
-    from mezzotint.generation import opening
+    from mezzotint.evaluation.item import Settings
+    from mezzotint.evaluation.presets import preset
+    from mezzotint.evaluation.tasks import TASKS
+    from mezzotint.generation import default_recipe
 
-    texts = paragraphs(evaluation=True)
-    first = opening(tokenizer)
-    nats, size, tokens = 0.0, 0, 0
-    bar = progress.add_task("prose", total=len(texts))
-    for seed, text in enumerate(texts):
-        ids = torch.tensor(first + tokenizer(text, add_special_tokens=False)["input_ids"])
-        nats += bound(model, ids, len(first), seed=seed)
-        size += len(text.encode())
-        tokens += len(ids) - len(first)
-        progress.advance(bar)
-    return {"bits_per_byte": bits_per_byte(nats, size), "perplexity_per_token": float(torch.tensor(nats / tokens).exp()), "count": len(texts)}
+    published = preset(args.preset, task) if args.preset else None
+    recipe = options.recipe_of(args, published.recipe if published else default_recipe(model))
+    settings = Settings(seed=args.seed, count=args.count or (COUNT if task in TASKS else None), lengths=(min(4096, model.config.max_length),))
+    changes = dict(published.settings) if published else {}
+    changes |= {name: getattr(args, name) for name in ("data", "split", "shots", "samples", "window", "context") if getattr(args, name) is not None}
+    if args.chat is not None:
+        changes["chat"] = args.chat == "yes"
+    if args.cfg_scale is not None:
+        changes["cfg_scale"] = recipe.cfg_scale
+    if args.lengths is not None:
+        try:
+            changes["lengths"] = tuple(int(part) for part in args.lengths.split(","))
+        except ValueError:
+            raise ValueError(f"lengths={args.lengths!r} must be numbers of tokens with commas between them, such as 4096,8192") from None
+    return recipe, dataclasses.replace(settings, **changes)
 
 
-def show(found: dict[str, Any], examples: int) -> None:
+def rival(args: argparse.Namespace, task: str, recipe: "Recipe", model: Any) -> "Recipe | None":
+    """What the recipe is compared with, decoded at the same lengths; None for nothing."""
+    from mezzotint.evaluation.tasks import TASKS
+    from mezzotint.generation import default_recipe
+
+    if args.against == "none" or (args.against is None and task not in TASKS):
+        return None
+    if args.against is None:
+        other = default_recipe(model)
+    else:
+        empty = argparse.Namespace(recipe=args.against, **dict.fromkeys(options.RECIPE_FIELDS))
+        other = options.recipe_of(empty, recipe)
+    same = {name: getattr(recipe, name) for name in ("gen_length", "block_length", "max_tokens", "early_stop")}
+    other = other.with_(**same)
+    return other if other != recipe or args.against is not None else None
+
+
+def watch(progress: Any, what: str, total: int) -> "Callable[[int], None]":
+    bar = progress.add_task(what, total=total)
+    return lambda done: progress.update(bar, completed=done)
+
+
+def score(args: argparse.Namespace) -> int:
+    """Figures from predictions files alone."""
+    from mezzotint.cli.progress import bar
+    from mezzotint.evaluation.evaluating import rescore
+
+    with bar() as progress:
+        found = rescore(args.score, lambda what, total: watch(progress, what, total))
+    if args.json:
+        runs = [{"task": c.task, "run": c.run, "model": c.model, "recipe": c.recipe, "settings": c.settings, "figures": figures} for c, figures in found]
+        options.print_json({"runs": runs})
+    else:
+        show({f"{c.task} · {c.model['name']} · {c.run[:6]}": figures for c, figures in found}, {})
+    return 0
+
+
+def harness(args: argparse.Namespace) -> int:
+    """Tasks of lm-evaluation-harness under our models and recipes."""
+    from mezzotint.cli.progress import bar
+    from mezzotint.evaluation.harness import run_harness
+    from mezzotint.evaluation.predictions import Store
+    from mezzotint.generation import default_recipe
+
+    for name in ("tasks", "all", "preset", "data", "split", "lengths", "window", "context", "hard_count", "against", "examples"):
+        if getattr(args, name):
+            raise ValueError(f"{name}={getattr(args, name)!r} means nothing with --harness, whose tasks bring their own; leave it out")
+    model, tokenizer = options.load(args)
+    recipe = options.recipe_of(args, default_recipe(model))
+    with Store(args.out / "predictions.jsonl" if args.out else None) as store, bar() as progress:
+        report = run_harness(
+            [name for name in args.harness.split(",") if name],
+            model,
+            tokenizer,
+            recipe,
+            store,
+            name=args.model or "bundled",
+            samples=args.samples or 32,
+            batch=batch_of(args, model),
+            seed=args.seed,
+            limit=args.count,
+            shots=args.shots,
+            chat=args.chat == "yes",
+            include_path=args.include_path,
+            unsafe_code=args.unsafe_code,
+            watch=lambda what, total: watch(progress, what, total),
+        )
+    report |= {"recipe": recipe.to_dict(), "model": args.model or "bundled"}
+    if args.json:
+        options.print_json(report)
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("task", "metric", "value", "standard error", "questions")
+        for task, metrics in report["harness"].items():
+            for metric, value in metrics.items():
+                if isinstance(value, (int, float)) and "_stderr" not in metric and metric != "count":
+                    name, _, chain = metric.partition(",")
+                    error = metrics.get(f"{name}_stderr,{chain}")
+                    table.add_row(task, metric, f"{value:.4f}", f"{error:.4f}" if isinstance(error, float) else "", str(metrics.get("count", "")))
+        Console().print(table)
+    return 0
+
+
+def listing(json: bool) -> int:
+    """Every task with what it is, and the presets."""
+    from mezzotint.evaluation.benchmarks import BENCHMARKS
+    from mezzotint.evaluation.presets import PRESETS
+    from mezzotint.evaluation.tasks import TASKS
+
+    about = {task: (module.__doc__ or "").splitlines()[0] for task, module in TASKS.items()} | {name: b.about for name, b in BENCHMARKS.items()}
+    if json:
+        presets = {
+            name: {task: {"recipe": p.recipe.to_dict(), "settings": p.settings, "published": p.published, "source": p.source} for task, p in tasks.items()}
+            for name, tasks in PRESETS.items()
+        }
+        options.print_json({"tasks": about, "presets": presets})
+        return 0
     from rich.console import Console
     from rich.table import Table
+
+    console = Console()
+    table = Table("task", "what it is", "options of its own")
+    for name, text in about.items():
+        table.add_row(name, text, ", ".join(f"--{use.replace('_', '-')}" for use in BENCHMARKS[name].uses) if name in BENCHMARKS else "--count, --hard-count")
+    console.print(table)
+    table = Table("preset", "task", "recipe and settings", "published", "source")
+    for name, tasks in PRESETS.items():
+        for task, p in tasks.items():
+            table.add_row(name, task, f"{p.recipe} {' '.join(f'{k}={v}' for k, v in p.settings.items())}", p.published, p.source)
+    console.print(table)
+    return 0
+
+
+def show(found: dict[str, Any], examples: dict[str, list[tuple[str, str, bool]]]) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
     from rich.text import Text
 
     console = Console()
-    table = Table("task", "exact match", "95 % interval", "questions", "forwards", "against plain")
+    whole = [Column(name, no_wrap=True) for name in ("task", "figure", "95 % interval", "n", "forwards")]
+    table = Table(*whole, "against the other recipe")
     for task, figures in found.items():
-        if task == "prose":
-            table.add_row(task, f"{figures['bits_per_byte']:.3f} bits/byte", "", str(figures["count"]), "", "")
-            continue
-        for name, part in ((task, figures), (f"{task} (hard)", figures.get("hard"))):
+        for name, part in [(task, figures), (f"{task} (hard)", figures.get("hard")), *((f"  {n}", p) for n, p in figures.get("parts", {}).items())]:
             if part:
-                against = part.get("paired")
-                change = f"{against['difference']:+.3f} [{against['ci'][0]:+.3f}, {against['ci'][1]:+.3f}]" if against else ""
-                low, high = part["ci"]
-                table.add_row(name, f"{part['exact_match']:.3f}", f"{low:.3f} – {high:.3f}", str(part["count"]), str(part["forwards"]), change)
-        for outcome in figures["outcomes"][:examples]:
-            console.print(Text.assemble((f"{task} ", "green" if outcome.right else "red"), repr(outcome.example.prompt or outcome.example.document)))
-            console.print(Text(f"    {outcome.text!r}"))
+                rows(table, name, part)
+        for id, text, right in examples.get(task, []):
+            console.print(Text.assemble((f"{task} {id} ", "green" if right else "red"), repr(text)))
     console.print(table)
+
+
+def rows(table: Any, name: str, part: dict[str, Any]) -> None:
+    """The chief figure with its interval and the comparison; the other figures on lines of their own."""
+    skipped = ("ci", "count", "forwards", "positions_computed", "seconds", "tokens", "hard", "parts", "plain", "paired")
+    chief, *others = [(figure, value) for figure, value in part.items() if figure not in skipped]
+    low, high = part.get("ci", (None, None))
+    against = part.get("paired")
+    change = ""
+    if against:
+        change = f"{against['difference']:+.3f} [{against['ci'][0]:+.3f}, {against['ci'][1]:+.3f}]"
+        change += f", {against['changed']} verdicts and {against['answers_changed']} answers changed"
+    label = name if chief[0] == "exact_match" else f"{name} {chief[0].replace('_', ' ')}"
+    table.add_row(label, f"{chief[1]:.3f}", f"{low:.3f} – {high:.3f}" if low is not None else "", str(part["count"]), str(part["forwards"] or ""), change)
+    for figure, value in others:
+        table.add_row(f"    {figure.replace('_', ' ')}", f"{value:.3f}")

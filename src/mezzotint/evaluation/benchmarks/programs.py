@@ -1,0 +1,84 @@
+"""HumanEval (arXiv 2107.03374) and MBPP (arXiv 2108.07732): programs written from a description and run against tests in the sandbox."""
+
+import re
+from typing import Any
+
+from mezzotint.evaluation.item import Benchmark, Item, Question, Settings, cut
+from mezzotint.evaluation.sandbox import execute
+from mezzotint.evaluation.sources import field, rows
+
+ENDS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+FENCED = re.compile(r"```(?:[a-zA-Z]+)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+FIRST_TEST, LAST_TEST, SHOWN = 11, 510, (2, 3, 4)
+"""MBPP's test problems, and the three that lm-evaluation-harness shows as worked examples, by task id."""
+
+
+def in_chat(settings: Settings, tokenizer: Any) -> bool:
+    return bool(tokenizer.chat_template) if settings.chat is None else settings.chat
+
+
+def humaneval(settings: Settings, tokenizer: Any, *_: Any) -> list[Item]:
+    """In a chat the function is asked for in words; otherwise the model continues the prompt, as lm-evaluation-harness has it."""
+    chat = in_chat(settings, tokenizer)
+    found: list[Item] = []
+    for row in rows(settings.data or "openai/openai_humaneval", settings.split or "test")[: settings.count]:
+        task, prompt, test, name = (field(row, (key,), str, "humaneval") for key in ("task_id", "prompt", "test", "entry_point"))
+        asked = f"Complete this Python function so that it does what its docstring says. Answer with the whole function.\n```python\n{prompt}\n```\n"
+        facts = {"prompt": prompt, "test": f"{test}\ncheck({name})", "name": name, "chat": chat}
+        found.append(Question(task, facts=facts, prompt=asked if chat else prompt, until=() if chat else ENDS, chat=chat))
+    return found
+
+
+def mbpp(settings: Settings, tokenizer: Any, *_: Any) -> list[Item]:
+    """The prompt of lm-evaluation-harness: three worked examples, each description followed by its tests."""
+    chat = in_chat(settings, tokenizer)
+    data, config = settings.data or "google-research-datasets/mbpp", "full"
+    shots = len(SHOWN) if settings.shots is None else settings.shots
+    if shots > len(SHOWN):
+        raise ValueError(f"shots={shots} is more than the {len(SHOWN)} worked examples that mbpp has")
+    problems = rows(data, settings.split or "test", config=config)
+    known = {row.get("task_id"): row for row in problems}
+    if shots and not all(i in known for i in SHOWN[:shots]):
+        known |= {row.get("task_id"): row for row in rows(data, "prompt", config=config)}
+    if missing := [i for i in SHOWN[:shots] if i not in known]:
+        raise ValueError(f"shots={shots} needs the problem of task_id {missing[0]}, which data={data!r} does not have; give --shots 0")
+    before = "".join(f"{described(known[i])}{known[i]['code']}\n[DONE]\n\n" for i in SHOWN[:shots])
+    found: list[Item] = []
+    for row in problems:
+        number = field(row, ("task_id",), int, "mbpp")
+        if FIRST_TEST <= number <= LAST_TEST:
+            tests = "\n".join(filter(None, [row.get("test_setup_code", ""), *field(row, ("test_list",), list, "mbpp")]))
+            found.append(Question(f"{number:03d}", facts={"test": tests, "chat": chat}, prompt=before + described(row), until=("[DONE]",), chat=chat))
+    return found[: settings.count]
+
+
+def described(row: dict[str, Any]) -> str:
+    text, tests = field(row, ("text", "prompt"), str, "mbpp"), field(row, ("test_list",), list, "mbpp")
+    listed = "\n".join(tests[:3])
+    return f"You are an expert Python programmer, and here is your task: {text} Your code should pass these tests:\n\n{listed}\n[BEGIN]\n"
+
+
+def written(text: str, name: str = "") -> str | None:
+    """The code in an answer of a chat: the first fenced block that defines the function (or the first at all), or None without a fence."""
+    blocks = FENCED.findall(text)
+    return next((block for block in blocks if f"def {name}" in block), blocks[0] if blocks else None)
+
+
+def program(facts: dict[str, Any], text: str) -> str:
+    """What is to be run: for HumanEval the prompt continued by the answer, or followed by it where the answer repeats the function."""
+    code = written(text, facts.get("name", "")) if facts["chat"] else None
+    if "prompt" not in facts:
+        return f"{cut(text, ('[DONE]',)) if code is None else code}\n{facts['test']}"
+    answer = text if code is None else code
+    repeats = facts["chat"] and re.search(rf"^def {re.escape(facts['name'])}\b", answer, re.MULTILINE)
+    return f"{facts['prompt']}{chr(10) if repeats else ''}{answer}\n{facts['test']}"
+
+
+def score(facts: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """Right if the program and its tests reach their end in the sandbox (pass@1)."""
+    done = execute(program(facts, said["text"]), strict=True)
+    return {"exact_match": done.finished, **({} if done.finished else {"reason": done.reason})}
+
+
+HUMANEVAL = Benchmark("functions from docstrings, pass@1", humaneval, score, uses=("data", "split", "count", "chat"), runs_code=True)
+MBPP = Benchmark("functions from a sentence and three tests, pass@1", mbpp, score, uses=("data", "split", "shots", "count", "chat"), runs_code=True)

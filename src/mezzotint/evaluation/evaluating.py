@@ -1,0 +1,99 @@
+"""An evaluation from end to end: items, what the model says, figures, and the comparison with another recipe on the same items."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mezzotint.evaluation.answering import Speaker, collect
+from mezzotint.evaluation.item import Benchmark, Item, Settings
+from mezzotint.evaluation.predictions import Conditions, Prediction, Store, conditions, read
+from mezzotint.evaluation.sandbox import filtered
+from mezzotint.evaluation.scoring import Scored, apart, benchmark_of, compare, score, summary
+from mezzotint.evaluation.tasks import TASKS
+from mezzotint.models.transformer import Transformer
+from mezzotint.recipe import Recipe
+
+Watch = Callable[[str, int], Callable[[int], None]]
+"""watch(what, total) -> report(done), for progress bars."""
+
+
+def unwatched(what: str, total: int) -> Callable[[int], None]:
+    return lambda done: None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model under a recipe, what is asked of it, and where its predictions are kept.
+
+    name: how the model is called in reports; against: a recipe to be compared with on the same items; hard: harder questions per built-in task.
+    """
+
+    model: Transformer
+    tokenizer: Any
+    recipe: Recipe
+    settings: Settings
+    store: Store
+    name: str = "bundled"
+    against: Recipe | None = None
+    hard: int = 0
+    batch: int = 16
+
+    def run(self, task: str, watch: Watch = unwatched) -> tuple[dict[str, Any], list[Prediction], Scored]:
+        """Figures of one task, with `paired` where there is a recipe to compare with, and what they rest on. Raises ValueError for what cannot be asked."""
+        benchmark = benchmark_of(task, self.hard)
+        refuse_unconfined(task, benchmark)
+        items = benchmark.items(self.settings, self.tokenizer, self.recipe, self.model.config)
+        if not items:
+            raise ValueError(f"task={task!r} has no items here; look at --data and --split")
+        said, scored = self.under(self.recipe, task, items, watch, "")
+        found = summary(task, said, scored)
+        against = self.against
+        if against is not None and benchmark.recipe != "nothing":
+            other, theirs = self.under(against, task, items, watch, ", compared")
+            beside(task, found, (said, scored), (other, theirs))
+        return found, said, scored
+
+    def under(self, recipe: Recipe, task: str, items: Sequence[Item], watch: Watch, note: str) -> tuple[list[Prediction], Scored]:
+        speaker = Speaker(self.model, self.tokenizer, recipe, self.settings, self.batch)
+        taken = conditions(task, self.name, self.model, recipe, self.settings, self.batch)
+        said = collect(speaker, items, self.store, taken, watch(f"{task}{note}", len(items)))
+        return said, score(task, said)
+
+
+def refuse_unconfined(task: str, benchmark: Benchmark) -> None:
+    """Benchmarks of foreign programs run only where the kernel can hold the sandbox."""
+    if benchmark.runs_code and not filtered():
+        raise ValueError(
+            f"task={task!r} runs programs that a model wrote, and this machine's kernel cannot filter system calls; run it on Linux (x86-64 or arm64)"
+        )
+
+
+def beside(task: str, found: dict[str, Any], mine: tuple[Sequence[Prediction], Scored], theirs: tuple[Sequence[Prediction], Scored]) -> None:
+    """Add the other run's figures and the paired comparison to a summary, for the harder half as well."""
+    halves = ("", "hard") if task in TASKS else (None,)
+    for half in halves:
+        place = found.get("hard", {}) if half == "hard" else found
+        chosen = [i for i, p in enumerate(mine[0]) if half is None or p.part == half]
+        if chosen and place:
+            picked = [([said[i] for i in chosen], [scored[i] for i in chosen]) for said, scored in (mine, theirs)]
+            place["plain"] = {k: v for k, v in summary(task, *picked[1]).items() if k not in ("hard", "parts")} or summary(task, *picked[1])["hard"]
+            place["paired"] = compare(picked[0][0], picked[1][0], picked[0][1], picked[1][1])
+
+
+def rescore(paths: Sequence[Path], watch: Watch = unwatched) -> list[tuple[Conditions, dict[str, Any]]]:
+    """Figures of every run in predictions files, without a model. Two runs of one task are compared in pairs, the first with the second."""
+    runs = {run: found for path in paths for run, found in apart(list(read(path))).items()}
+    if not runs:
+        raise ValueError(f"{', '.join(map(str, paths))}: no predictions in it")
+    scores: dict[str, Scored] = {}
+    figures: dict[str, dict[str, Any]] = {}
+    for run, (taken, said) in runs.items():
+        refuse_unconfined(taken.task, benchmark_of(taken.task))
+        scores[run] = score(taken.task, said, watch(taken.task, len(said)))
+        figures[run] = summary(taken.task, said, scores[run])
+    for task in {taken.task for taken, _ in runs.values()}:
+        pair = [run for run, (taken, _) in runs.items() if taken.task == task]
+        if len(pair) == 2:
+            beside(task, figures[pair[0]], (runs[pair[0]][1], scores[pair[0]]), (runs[pair[1]][1], scores[pair[1]]))
+    return [(taken, figures[run]) for run, (taken, _) in sorted(runs.items(), key=lambda item: item[1][0].task)]

@@ -1,0 +1,172 @@
+"""Mezzotint as a model of lm-evaluation-harness (extra: eval), so that its hundreds of tasks run under any recipe."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+try:
+    import lm_eval
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import LM
+    from lm_eval.tasks import TaskManager
+except ImportError:
+    raise ValueError("lm-evaluation-harness is not installed; it comes with the extra: pip install 'mezzotint[eval]'") from None
+
+from mezzotint.evaluation.answering import Speaker, collect
+from mezzotint.evaluation.evaluating import Watch, unwatched
+from mezzotint.evaluation.item import Choice, Item, Passage, Question, Settings
+from mezzotint.evaluation.likelihood import windows
+from mezzotint.evaluation.predictions import Prediction, Store, conditions
+from mezzotint.generation import opening
+from mezzotint.models.transformer import Transformer
+from mezzotint.recipe import Recipe
+
+
+class Mezzotint(LM):
+    """The three requests of the harness, answered under one recipe.
+
+    The recipe decides how long an answer may be and how it is sampled, as LLaDA's and Dream's own adapters have it; the task decides where it ends
+    (`until`). Likelihoods are Monte-Carlo bounds of `settings.samples` draws. Answers go through a `Store`, so a killed run resumes.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Any,
+        recipe: Recipe,
+        settings: Settings | None = None,
+        *,
+        store: Store | None = None,
+        name: str = "bundled",
+        batch: int = 16,
+        watch: Watch = unwatched,
+    ):
+        super().__init__()
+        self.speaker = Speaker(model, tokenizer, recipe, settings or Settings(), batch)
+        self.store, self.name, self.watch = store or Store(None), name, watch
+        self._device = model.device
+
+    @property
+    def tokenizer_name(self) -> str:
+        return self.name.replace("/", "__")
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        return self.speaker.tokenizer.chat_template or ""
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        more = {} if add_generation_prompt else {"continue_final_message": True}
+        return self.speaker.tokenizer.apply_chat_template(chat_history, tokenize=False, add_generation_prompt=add_generation_prompt, **more)
+
+    def bare(self, text: str) -> str:
+        """A text without the begin token that a chat template has written into it; every prompt gets one anyway."""
+        begin = self.speaker.tokenizer.bos_token
+        return text.removeprefix(begin) if begin else text
+
+    def collect(self, kind: str, items: Sequence[Item]) -> list[Prediction]:
+        speaker = self.speaker
+        taken = conditions(f"harness {kind}", self.name, speaker.model, speaker.recipe, speaker.settings, speaker.batch)
+        return collect(speaker, items, self.store, taken, self.watch(kind.replace("_", " "), len(items)))
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Answers, ended before the task's `until`. Raises ValueError if a task wants samples and the recipe is greedy."""
+        items: list[Item] = []
+        for i, request in enumerate(requests):
+            context, wanted = cast(tuple[str, dict[str, Any]], request.args)
+            until = wanted.get("until") or ()
+            if wanted.get("do_sample") and wanted.get("temperature", 1.0) > 0 and self.speaker.recipe.temperature == 0:
+                raise ValueError(f"task {request.task_name!r} asks for samples, and the recipe's temperature is 0; give --temperature")
+            ends = (until,) if isinstance(until, str) else tuple(until)
+            items.append(Question(f"{i:06d}", prompt=self.bare(context), until=tuple(filter(None, ends)), chat=False))
+        return [p.said["text"] for p in self.collect("generate_until", items)]
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """log p(continuation | context) in nats, a lower bound, and whether decoding greedily gives the continuation."""
+        items: list[Item] = []
+        for i, request in enumerate(requests):
+            context, continuation = cast(tuple[str, str], request.args)
+            items.append(Choice(f"{i:06d}", prompt=self.bare(context), choices=(continuation,), greedy=True))
+        return [(p.said["log_likelihoods"][0], p.said["greedy"][0]) for p in self.collect("loglikelihood", items)]
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """log p of whole texts, cut into windows that follow one another and fill the model's context, each weighed as one."""
+        tokenizer, config = self.speaker.tokenizer, self.speaker.model.config
+        first = opening(tokenizer)
+        room = self.speaker.settings.window or config.max_length - len(first)
+        items: list[Item] = []
+        owners: list[int] = []
+        for i, request in enumerate(requests):
+            ids = tokenizer(request.args[0], add_special_tokens=False)["input_ids"]
+            for j, (_, window) in enumerate(windows(ids, room)):
+                items.append(Passage(f"{i:06d}-{j:04d}", ids=(*first, *window), start=len(first)))
+                owners.append(i)
+        costs: list[list[float]] = [[] for _ in requests]
+        for owner, p in zip(owners, self.collect("loglikelihood_rolling", items), strict=True):
+            costs[owner].append(-p.said["nats"])
+        return [math.fsum(found) for found in costs]
+
+
+def manager_of(tasks: Sequence[str], include_path: Path | None) -> TaskManager:
+    """The harness's index of tasks: the folder's alone if it has them all, since reading the harness's thousands takes seconds."""
+    if include_path is not None:
+        if not include_path.is_dir():
+            raise ValueError(f"include_path={str(include_path)!r} is not a folder")
+        own = TaskManager(include_path=str(include_path), include_defaults=False)
+        if all(own.match_tasks([task]) for task in tasks):
+            return own
+    return TaskManager(include_path=str(include_path) if include_path else None)
+
+
+def run_harness(
+    tasks: Sequence[str],
+    model: Transformer,
+    tokenizer: Any,
+    recipe: Recipe,
+    store: Store,
+    *,
+    name: str = "bundled",
+    samples: int = 32,
+    batch: int = 16,
+    seed: int = 0,
+    limit: int | None = None,
+    shots: int | None = None,
+    chat: bool = False,
+    include_path: Path | None = None,
+    unsafe_code: bool = False,
+    watch: Watch = unwatched,
+) -> dict[str, Any]:
+    """Run tasks of the harness. `harness` in the result holds its own figures as it names them.
+
+    limit: questions per task; shots: instead of the task's own number; chat: through the tokenizer's chat template; include_path: a folder of further
+    task files; unsafe_code: allow tasks that run generated code by the harness's own means. Raises ValueError for tasks it does not know.
+    """
+    if not tasks:
+        raise ValueError("harness is empty; give at least one task, e.g. --harness gsm8k,arc_challenge")
+    manager = manager_of(tasks, include_path)
+    for task in tasks:
+        if not manager.match_tasks([task]):
+            raise ValueError(f"harness task={task!r} is unknown to lm-evaluation-harness {lm_eval.__version__}; give --include-path for tasks of your own")
+    if chat and not tokenizer.chat_template:
+        raise ValueError("chat=yes, but this tokenizer has no chat template")
+    adapter = Mezzotint(model, tokenizer, recipe, Settings(samples=samples, seed=seed), store=store, name=name, batch=batch, watch=watch)
+    try:
+        found = cast(Any, lm_eval).simple_evaluate(
+            model=adapter,
+            tasks=list(tasks),
+            num_fewshot=shots,
+            limit=limit,
+            task_manager=manager,
+            apply_chat_template=chat,
+            bootstrap_iters=100,
+            confirm_run_unsafe_code=unsafe_code,
+            log_samples=False,
+            verbosity="ERROR",
+        )
+    except (ConnectionError, FileNotFoundError) as error:
+        raise ValueError(f"harness: the data of {', '.join(tasks)} could not be read ({str(error).splitlines()[0][:200]})") from None
+    counts = {task: sizes["effective"] for task, sizes in found.get("n-samples", {}).items()}
+    results = {
+        task: {k: v for k, v in metrics.items() if k not in ("alias", "name", "sample_len")} | {"count": counts.get(task)}
+        for task, metrics in found["results"].items()
+    }
+    return {"harness": results, "lm_eval": lm_eval.__version__, "samples": samples, "seed": seed}

@@ -1,0 +1,100 @@
+"""Rows of a data set from a local file, a local folder or the hub; nothing of a data set is ever run."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".txt")
+
+
+def rows(data: str, split: str, *, config: str | None = None) -> list[dict[str, Any]]:
+    """The rows of one split.
+
+    data: a file (jsonl, jsonl.gz, json with a list, parquet, or txt as one row `text`), a folder with a file named after the split, or a hub id, for which
+    `config` names the subset. Raises ValueError naming what is missing or which line is damaged.
+    """
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return read(in_folder(path, split))
+    if path.exists():
+        return read(path)
+    if data.startswith((".", "/", "~")) or data.count("/") != 1 or data.endswith(ENDINGS):
+        raise ValueError(f"data={data!r} is neither a file or folder nor a hub id such as openai/gsm8k")
+    return from_hub(data, split, config)
+
+
+def in_folder(folder: Path, split: str) -> Path:
+    """The file of a split: `test.jsonl`, `test-00000-of-00001.parquet`, ... or the folder's only file for data that has one split."""
+    files = sorted(f for f in folder.iterdir() if f.name.endswith(ENDINGS))
+    named = [f for f in files if f.name.split(".")[0].split("-")[0] == split]
+    if len(named) == 1 or (not named and len(files) == 1 and split == "test"):
+        return (named or files)[0]
+    problem = f"{len(named)} files of the split {split!r}" if named else f"no file of the split {split!r}"
+    raise ValueError(f"data={str(folder)!r} has {problem}; give one such as {split}.jsonl (accepted: {', '.join(ENDINGS)})")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    name = path.name
+    if not name.endswith(ENDINGS):
+        raise ValueError(f"data={str(path)!r} is of an unknown kind; accepted: {', '.join(ENDINGS)}")
+    if name.endswith(".parquet"):
+        try:
+            import pyarrow.parquet
+        except ImportError:
+            raise ValueError(f"data={str(path)!r} is a parquet file; reading it needs the extra: pip install 'mezzotint[eval]'") from None
+        return pyarrow.parquet.read_table(path).to_pylist()
+    try:
+        if name.endswith(".txt"):
+            return [{"text": path.read_text(encoding="utf-8")}]
+        if name.endswith(".json"):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+                raise ValueError("it must hold a list of objects")
+            return found
+        return list(lines(path))
+    except (UnicodeDecodeError, gzip.BadGzipFile, ValueError) as error:
+        raise ValueError(f"data={str(path)!r} cannot be read: {error}") from None
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    with gzip.open(path, "rt", encoding="utf-8") if path.name.endswith(".gz") else path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError:
+                raise ValueError(f"line {number} is not JSON") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number} is not an object")
+            yield row
+
+
+def from_hub(data: str, split: str, config: str | None) -> list[dict[str, Any]]:
+    try:
+        import datasets
+    except ImportError:
+        raise ValueError(f"data={data!r} is not a local file, and fetching it from the hub needs the extra: pip install 'mezzotint[eval]'") from None
+    datasets.disable_progress_bars()
+    try:
+        return list(datasets.load_dataset(data, config, split=split))  # type: ignore[arg-type]
+    except Exception as error:  # the hub client raises many unrelated types; all mean the same to the user
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"data={data!r} is not a local file and could not be fetched from the hub ({reason}); give a local file with --data") from None
+
+
+def field(row: dict[str, Any], names: tuple[str, ...], kind: type | tuple[type, ...], where: str) -> Any:
+    """The first of the fields a row has, of the right type."""
+    for name in names:
+        if isinstance(row.get(name), kind):
+            return row[name]
+    raise ValueError(f"{where}: a row has no usable field {' or '.join(map(repr, names))}; it has {', '.join(map(repr, row)) or 'nothing'}")
+
+
+def spread(count: int | None, total: int) -> list[int]:
+    """`count` indices spread evenly over `total`, all of them if None or more than there are."""
+    if count is None or count >= total:
+        return list(range(total))
+    return [i * total // count for i in range(count)]

@@ -1,0 +1,125 @@
+"""`mezzotint eval` as a user runs it: in one process here, since the command's own start is tested in test_cli."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import pytest
+
+from mezzotint.cli import main
+
+SHORT = ["--gen-length", "16", "--block-length", "16", "--commit", "threshold:tau=0.3"]
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*words):
+        code = main(["eval", *words])
+        return code, capsys.readouterr()
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def data(tmp_path):
+    rows = [{"question": f"{i} and {i}?", "answer": f"#### {2 * i}"} for i in range(3)]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path / "test.jsonl"
+
+
+def test_a_benchmark_its_file_and_its_score(command, data, tmp_path):
+    out = tmp_path / "run"
+    code, said = command("gsm8k", "--data", str(data), "--shots", "0", *SHORT, "--against", "plain", "--out", str(out), "--json")
+    assert code == 0
+    report = json.loads(said.out)
+    figures = report["tasks"]["gsm8k"]
+    assert set(figures) >= {"exact_match", "strict", "count", "ci", "forwards", "positions_computed", "paired", "plain"}
+    assert figures["count"] == figures["paired"]["count"] == 3
+    assert report["recipe"]["commit"] == "threshold:tau=0.3"
+    assert report["compared_with"]["commit"] == "quota"
+    assert json.loads((out / "report.json").read_text()) == report
+    code, again = command("--score", str(out / "predictions.jsonl"), "--json")
+    runs = json.loads(again.out)["runs"]
+    assert [run["task"] for run in runs] == ["gsm8k", "gsm8k"]
+    assert runs[0]["figures"]["paired"] == figures["paired"]
+    assert {run["recipe"]["commit"] for run in runs} == {"threshold:tau=0.3", "quota"}
+
+
+def test_a_killed_command_resumes(data, tmp_path):
+    out = tmp_path / "run"
+    words = [sys.executable, "-m", "mezzotint", "eval", "gsm8k", "--data", str(data), "--shots", "0", "--batch", "1", *SHORT, "--out", str(out), "--json"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, env=os.environ)
+    for _ in range(1200):
+        if (out / "predictions.jsonl").exists() and (out / "predictions.jsonl").read_bytes().count(b"\n"):
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = (out / "predictions.jsonl").read_bytes()
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+    whole = (out / "predictions.jsonl").read_bytes()
+    assert whole.startswith(kept[: kept.rfind(b"\n") + 1])
+    assert whole.count(b"\n") == 3
+    assert json.loads(done.stdout)["tasks"]["gsm8k"]["count"] == 3
+
+
+def test_the_list_names_tasks_and_presets(command):
+    code, said = command("--list", "--json")
+    found = json.loads(said.out)
+    assert code == 0
+    assert {"math", "prose", "gsm8k", "humaneval", "mbpp", "mmlu", "ruler", "wikitext-suffix"} <= set(found["tasks"])
+    assert found["presets"]["llada-instruct"]["gsm8k"]["recipe"]["block_length"] == 8
+    assert command("--list")[0] == 0
+
+
+def test_tables_for_people(command, tmp_path):
+    (tmp_path / "t.txt").write_text("The law was passed in 1921 and it was changed . " * 5)
+    code, said = command("wikitext", "--data", str(tmp_path / "t.txt"), "--samples", "1", "--window", "20")
+    assert code == 0
+    assert "perplexity" in said.out
+    assert "bits per byte" in said.out
+    code, said = command("lists", "--count", "1", "--hard-count", "0", *SHORT, "--against", "none", "--examples", "1")
+    assert "lists 00000" in said.out
+
+
+def test_a_preset_sets_recipe_and_settings(command, data):
+    code, said = command("gsm8k", "--preset", "dpad-llada-1.5", "--data", str(data), "--shots", "0", "--count", "1", "--gen-length", "32", "--json")
+    assert code == 0
+    assert json.loads(said.out)["recipe"]["suffix"] == "dpad:k=3.0,a=1.6"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["chess"], ["task='chess'", "gsm8k", "math"]),
+        (["ruler", "--shots", "3"], ["shots=3", "ruler", "gsm8k"]),
+        (["math", "--data", "x"], ["data='x'", "math"]),
+        (["wikitext", "--recipe", "threshold"], ["--recipe", "wikitext", "whatever the recipe"]),
+        (["gsm8k", "--data", "/no/such.jsonl"], ["/no/such.jsonl", "hub id"]),
+        (["gsm8k", "--preset", "best"], ["preset='best'", "llada-base"]),
+        (["ruler", "--preset", "llada-base"], ["preset='llada-base'", "'ruler'", "gsm8k"]),
+        (["ruler", "--lengths", "4k"], ["lengths='4k'", "4096,8192"]),
+        (["ruler", "--lengths", "30"], ["at least", "--lengths"]),
+        (["choice"], ["--data"]),
+        (["math", "--count", "0"], ["count=0"]),
+        (["--score", "/no/such"], ["/no/such"]),
+        (["math", "--include-path", "/tmp"], ["--include-path", "--harness"]),
+        (["--harness", "gsm8k", "--preset", "llada-base"], ["preset='llada-base'", "--harness"]),
+        (["lists", "--against", "fastest"], ["recipe='fastest'", "plain"]),
+    ],
+    ids=lambda part: " ".join(part)[:40],
+)
+def test_bad_input_is_one_line_and_exit_code_2(command, words, named):
+    code, said = command(*words)
+    assert code == 2
+    assert said.out == ""
+    assert len(said.err.strip().splitlines()) == 1, said.err
+    assert all(word in said.err for word in named), said.err

@@ -1,0 +1,226 @@
+"""Mezzotint under the real lm-evaluation-harness, offline, with local data: its figures against ours on the same predictions."""
+
+import json
+import zlib
+
+import pytest
+import torch
+
+import mezzotint as mz
+from mezzotint.evaluation.benchmarks import BENCHMARKS
+from mezzotint.evaluation.item import Settings
+from mezzotint.evaluation.likelihood import bound
+from mezzotint.evaluation.predictions import Store, read
+from mezzotint.evaluation.sandbox import filtered
+from mezzotint.generation import opening
+
+lm_eval = pytest.importorskip("lm_eval", reason="needs the extra eval")
+
+RECIPE = mz.Recipe(gen_length=16, block_length=16, commit=mz.Threshold(0.5))
+
+GSM8K = """
+include: {tasks}/gsm8k/gsm8k.yaml
+task: local_gsm8k
+tag: local
+dataset_path: json
+dataset_name: null
+dataset_kwargs:
+  data_files: {{train: {folder}/train.jsonl, test: {folder}/test.jsonl}}
+num_fewshot: 0
+"""
+
+HUMANEVAL = """
+include: {tasks}/humaneval/humaneval.yaml
+task: local_humaneval
+dataset_path: json
+dataset_name: null
+dataset_kwargs:
+  data_files: {{test: {folder}/humaneval.jsonl}}
+"""
+
+CHOICE = """
+task: local_choice
+dataset_path: json
+dataset_kwargs:
+  data_files: {{test: {folder}/choice.jsonl}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: "Question: {{{{question}}}}\\nAnswer:"
+doc_to_target: answer
+doc_to_choice: "{{{{choices}}}}"
+metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
+"""
+
+ROLLING = """
+task: local_rolling
+dataset_path: json
+dataset_kwargs:
+  data_files: {{test: {folder}/pages.jsonl}}
+output_type: loglikelihood_rolling
+test_split: test
+doc_to_text: ""
+doc_to_target: "{{{{page}}}}"
+metric_list: [{{metric: bits_per_byte}}]
+"""
+
+CODE_EVAL = '''
+"""Stands in for the hub's code_eval, which needs the network: the program either runs to its end or does not."""
+
+import datasets
+import evaluate
+import subprocess
+import sys
+
+
+class CodeEval(evaluate.Metric):
+    def _info(self):
+        features = datasets.Features({"predictions": datasets.Sequence(datasets.Value("string")), "references": datasets.Value("string")})
+        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+    def _compute(self, predictions, references, k=(1,), **rest):
+        runs = [subprocess.run([sys.executable, "-c", p[0] + "\\n" + r], capture_output=True).returncode == 0 for p, r in zip(predictions, references)]
+        return {"pass@1": sum(runs) / len(runs)}, {}
+'''
+
+PAGES = ["The code of amber is 471. The code of coral is 203.", "Answer: lily fox maple"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Task files of the harness's own tasks on local data."""
+    tasks = str(next(iter(lm_eval.__path__))) + "/tasks"
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ALLOW_CODE_EVAL", "1")
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("gsm8k", GSM8K), ("humaneval", HUMANEVAL), ("choice", CHOICE), ("rolling", ROLLING)):
+        (tmp_path / f"{name}.yaml").write_text(text.format(tasks=tasks, folder=tmp_path))
+    (tmp_path / "code_eval").mkdir()
+    (tmp_path / "code_eval" / "code_eval.py").write_text(CODE_EVAL)
+
+    def write(name, found):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in found))
+
+    rows = [{"question": f"{i} and {i}?", "answer": f"so {2 * i}\n#### {2 * i}"} for i in range(1, 9)]
+    write("train.jsonl", rows[:2])
+    write("test.jsonl", rows)
+    programs = [
+        {
+            "task_id": f"HumanEval/{i}",
+            "prompt": f'def add{i}(x):\n    """Add {i}."""\n',
+            "entry_point": f"add{i}",
+            "canonical_solution": "",
+            "test": f"def check(f):\n    assert f(1) == {i + 1}\n",
+        }
+        for i in range(4)
+    ]
+    write("humaneval.jsonl", programs)
+    write(
+        "choice.jsonl",
+        [{"question": "Copy: amber", "choices": [" Answer: amber", " 17 %("], "answer": 0}, {"question": "q", "choices": [" a", " b"], "answer": 1}],
+    )
+    write("pages.jsonl", [{"page": page} for page in PAGES])
+    return tmp_path
+
+
+def harness(bundled, folder, task, *, said=None, store=None, monkeypatch=None, **more):
+    from mezzotint.evaluation import harness as adapter
+
+    if said is not None:
+        replies = iter(said)
+        monkeypatch.setattr(adapter.Mezzotint, "generate_until", lambda self, requests: [next(replies) for _ in requests])
+    return adapter.run_harness([task], *bundled, RECIPE, store or Store(None), samples=4, include_path=folder, **more)["harness"][task]
+
+
+def ours(name, bundled, data, said):
+    model, tokenizer = bundled
+    benchmark = BENCHMARKS[name]
+    items = benchmark.items(Settings(data=str(data), shots=0, chat=False), tokenizer, RECIPE, model.config)
+    scored = [benchmark.score(item.facts, {"text": text}) for item, text in zip(items, said, strict=True)]
+    return {key: sum(s[key] for s in scored) / len(scored) for key in scored[0] if key != "reason"}
+
+
+def test_gsm8k_scores_are_the_harness_own(bundled, folder, monkeypatch):
+    said = ["2", "it is 4.\n#### 4", "#### $6.", "#### 7", "ten 10,", "#### 12 or 13", "so 1,4", "nothing"]
+    theirs = harness(bundled, folder, "local_gsm8k", said=said, monkeypatch=monkeypatch)
+    mine = ours("gsm8k", bundled, folder / "test.jsonl", said)
+    assert mine == {"exact_match": theirs["exact_match,flexible-extract"], "strict": theirs["exact_match,strict-match"]}
+    assert 0 < mine["strict"] < mine["exact_match"] < 1
+    assert theirs["count"] == 8
+
+
+@pytest.mark.skipif(not filtered(), reason="this kernel cannot filter system calls")
+def test_humaneval_scores_are_the_harness_own(bundled, folder, monkeypatch):
+    said = ["    return x\n", "    return x + 2\n", "    return x + 2", "return x + 3"]
+    theirs = harness(bundled, folder, "local_humaneval", said=said, monkeypatch=monkeypatch, unsafe_code=True)
+    mine = ours("humaneval", bundled, folder / "humaneval.jsonl", said)
+    assert mine["exact_match"] == theirs["pass@1,create_test"] == 0.5
+
+
+def test_the_harness_asks_what_we_ask_and_the_model_answers(bundled, folder):
+    """Both ways put the same prompts to the model, so they store the same answers."""
+    model, tokenizer = bundled
+    path = folder / "predictions.jsonl"
+    with Store(path) as store:
+        theirs = harness(bundled, folder, "local_gsm8k", store=store, limit=2)
+    said = [p.said["text"] for _, p in sorted(read(path), key=lambda pair: pair[1].id)]
+    items = BENCHMARKS["gsm8k"].items(Settings(data=str(folder), shots=0, chat=False, count=2), tokenizer, RECIPE, model.config)
+    answers = mz.generate(model, tokenizer, [item.prompt for item in items], RECIPE, chat=False)
+    assert said == [a.text.split("Question:")[0] for a in answers]
+    assert theirs["count"] == 2
+    before = path.read_bytes()
+    with Store(path) as store:
+        assert harness(bundled, folder, "local_gsm8k", store=store, limit=2) == theirs
+    assert path.read_bytes() == before  # nothing was answered anew
+
+
+def test_likelihoods_under_the_harness(bundled, folder):
+    found = harness(bundled, folder, "local_choice")
+    assert found["acc,none"] >= 0.5
+    assert {"acc,none", "acc_norm,none"} <= set(found)
+
+
+def test_rolling_likelihood_is_the_bound_of_the_windows(bundled, folder):
+    from mezzotint.evaluation.harness import Mezzotint
+
+    model, tokenizer = bundled
+    found = harness(bundled, folder, "local_rolling")
+    assert 0 < found["bits_per_byte,none"] < 10
+    adapter = Mezzotint(model, tokenizer, RECIPE, Settings(samples=4, window=10))
+    (log_p,) = adapter.loglikelihood_rolling([asked(PAGES[0])])
+    ids = tokenizer(PAGES[0], add_special_tokens=False)["input_ids"]
+    pieces = [ids[i : i + 10] for i in range(0, len(ids), 10)]
+    first = opening(tokenizer)
+    seeds = [zlib.crc32(f"000000-{j:04d}".encode()) for j in range(len(pieces))]
+    expected = -sum(bound(model, torch.tensor([*first, *piece]), 1, samples=4, seed=seed) for piece, seed in zip(pieces, seeds, strict=True))
+    assert log_p == pytest.approx(expected, rel=1e-6)
+
+
+def asked(*arguments):
+    from lm_eval.api.instance import Instance
+
+    return Instance("generate_until", {}, arguments, 0, metadata=("t", 0, 1))
+
+
+def test_requests_are_answered_one_by_one(bundled):
+    from mezzotint.evaluation.harness import Mezzotint
+
+    model, tokenizer = bundled
+    adapter = Mezzotint(model, tokenizer, RECIPE, Settings(samples=2))
+    chat = adapter.apply_chat_template([{"role": "user", "content": "Copy these words: amber coral"}])
+    (text,) = adapter.generate_until([asked(chat, {"until": [" coral"]})])
+    whole = mz.generate(model, tokenizer, "Copy these words: amber coral", RECIPE).text
+    assert text == whole.split(" coral")[0]
+    (found,) = adapter.loglikelihood([asked(chat, whole)])
+    assert found[0] < 0
+    assert isinstance(found[1], bool)
+    with pytest.raises(ValueError, match="asks for samples"):
+        adapter.generate_until([asked(chat, {"until": [], "do_sample": True})])
+
+
+@pytest.mark.slow
+def test_unknown_tasks_are_named(bundled, folder):
+    with pytest.raises(ValueError, match="harness task='chess' is unknown"):
+        harness(bundled, folder, "chess")
+    with pytest.raises(ValueError, match="is not a folder"):
+        harness(bundled, folder / "gsm8k.yaml", "chess")

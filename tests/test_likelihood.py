@@ -1,0 +1,104 @@
+"""The likelihood bound and its relatives against sums that can be written down."""
+
+import math
+
+import pytest
+import torch
+
+import mezzotint as mz
+from mezzotint.evaluation.likelihood import Draws, bound, costs, greedy, masked_cost, suffix_cost, windows
+
+IDS = torch.tensor([5, 9, 3, 17, 40, 11, 2, 8])
+
+
+def log_p(model, ids, position, masked):
+    tokens = ids.clone()
+    tokens[masked] = model.config.mask_id
+    logits = model(tokens[None], predict=torch.tensor([position]))
+    return float(logits[0, 0].log_softmax(-1)[ids[position]])
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_a_single_token_is_exact(tiny, family):
+    model = tiny[family]
+    assert bound(model, IDS, 7) == pytest.approx(-log_p(model, IDS, 7, [7]), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_two_tokens_are_the_mean_over_both_orders(tiny, family):
+    """The bound of two tokens, over all masks there are, is the mean cost of uncovering them in either order."""
+    model = tiny[family]
+    every = Draws(torch.tensor([[True, False], [False, True], [True, True], [True, True]]), torch.tensor([1, 1, 2, 2]))
+    weighted = costs(model, IDS, 6, every).sum(1) * 2 / every.counts
+    orders = [log_p(model, IDS, a, [6, 7]) + log_p(model, IDS, b, [b]) for a, b in ((6, 7), (7, 6))]
+    assert float(weighted.mean()) == pytest.approx(-sum(orders) / 2, rel=1e-5)
+
+
+def test_draws_spread_the_counts_evenly_and_are_the_same_everywhere():
+    draws = Draws.make(64, 8, seed=3)
+    assert torch.equal(draws.counts.bincount(minlength=9)[1:], torch.full((8,), 8))
+    assert torch.equal(draws.masked.sum(1), draws.counts)
+    assert torch.equal(Draws.make(64, 8, seed=3).masked, draws.masked)
+    assert not torch.equal(Draws.make(64, 8, seed=4).masked, draws.masked)
+    with pytest.raises(ValueError, match="samples=0"):
+        Draws.make(0, 8, seed=0)
+
+
+def test_the_weights_are_what_sets_the_bound_apart_from_the_masked_cost(tiny):
+    model = tiny["llada"]
+    draws = Draws.make(32, 5, seed=1)
+    cost = costs(model, IDS, 3, draws)
+    assert (cost[~draws.masked] == 0).all()
+    assert bound(model, IDS, 3, seed=1) == pytest.approx(float((cost.sum(1) * 5 / draws.counts).mean()))
+    assert masked_cost(model, IDS, 3, seed=1) == pytest.approx(float((cost.sum(1) / draws.counts).mean()))
+
+
+def test_guidance_changes_the_bound_and_scale_zero_does_not(tiny):
+    model = tiny["llada"]
+    assert bound(model, IDS, 4, cfg_scale=1.5) != pytest.approx(bound(model, IDS, 4), rel=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_suffix_cost_without_masks_behind_is_the_bound(tiny, family):
+    model = tiny[family]
+    alone = bound(model, IDS, 4, samples=8, seed=2)
+    assert suffix_cost(model, IDS, 4, mz.NoSuffix(), ahead=16, samples=8, seed=2) == pytest.approx(alone, rel=1e-4)
+    assert suffix_cost(model, IDS, 4, mz.Full(), ahead=0, samples=8, seed=2) == pytest.approx(alone, rel=1e-4)
+
+
+def test_suffix_cost_sees_what_the_strategy_keeps(tiny):
+    model = tiny["llada"]
+    full, none = (suffix_cost(model, IDS, 4, suffix, ahead=16, seed=2) for suffix in (mz.Full(), mz.NoSuffix()))
+    assert full != pytest.approx(none, rel=1e-5)
+    assert suffix_cost(model, IDS, 4, mz.DPad(window=16, k=0.0, a=3.0), ahead=16, seed=2) == pytest.approx(full, rel=1e-5)
+    assert suffix_cost(model, IDS, 4, mz.DPad(window=16, a=0.0), ahead=16, seed=2) == pytest.approx(none, rel=1e-5)
+    dropped = suffix_cost(model, IDS, 4, mz.DPad(window=16, k=1.0, a=1.2), ahead=16, seed=2, batch=3)
+    assert all(abs(dropped - other) > 1e-3 for other in (full, none))
+    assert dropped == pytest.approx(suffix_cost(model, IDS, 4, mz.DPad(window=16, k=1.0, a=1.2), ahead=16, seed=2, batch=16), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_greedy_says_what_decoding_gives(tiny, family):
+    model = tiny[family]
+    recipe = mz.Recipe(gen_length=4, block_length=None, early_stop="off")
+    decoded = mz.denoise_all(model, IDS[None, :4], recipe).tokens[0]
+    assert greedy(model, decoded, 4)
+    decoded[6] = (decoded[6] + 1) % 50
+    assert not greedy(model, decoded, 4)
+
+
+def test_windows_follow_one_another():
+    cut = windows(range(10), 4, context=3)
+    assert [w for _, w in cut] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [c for c, _ in cut] == [[], [1, 2, 3], [5, 6, 7]]
+    with pytest.raises(ValueError, match="window of 0"):
+        windows(range(3), 0)
+
+
+def test_real_text_is_likelier_than_the_same_words_shuffled(bundled):
+    model, tokenizer = bundled
+    text = "The code of amber is 471. The code of amber is 471."
+    ids = torch.tensor([tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]])
+    mixed = torch.cat((ids[:1], ids[1:][torch.randperm(len(ids) - 1, generator=torch.Generator().manual_seed(0))]))
+    assert bound(model, ids, 1) < bound(model, mixed, 1) - 10
+    assert math.isfinite(bound(model, ids, 1))

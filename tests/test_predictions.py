@@ -1,0 +1,184 @@
+"""Answering and scoring as two steps: what is stored, what a killed run resumes from, and what is never mixed up."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import mezzotint as mz
+from mezzotint.evaluation import answering
+from mezzotint.evaluation.answering import Speaker, chunks, collect
+from mezzotint.evaluation.evaluating import Evaluation, rescore
+from mezzotint.evaluation.intervals import paired, wilson
+from mezzotint.evaluation.item import Gap, Passage, Question, Settings
+from mezzotint.evaluation.predictions import Store, conditions, read, weights_digest
+from mezzotint.evaluation.scoring import compare, score, summary
+
+RECIPE = mz.Recipe(gen_length=8, block_length=8, commit=mz.Threshold(0.5), suffix=mz.DPad(window=8), temperature=0.7)
+
+
+@pytest.fixture
+def evaluation(bundled):
+    model, tokenizer = bundled
+    return lambda store, **more: Evaluation(model, tokenizer, RECIPE, Settings(count=3), store, hard=1, batch=2, **more)
+
+
+def run(evaluation, path, **more):
+    with Store(path) as store:
+        return evaluation(store, **more).run("lists")
+
+
+def test_every_line_names_its_recipe_and_versions_and_scoring_needs_no_model(evaluation, tmp_path):
+    path = tmp_path / "deep" / "predictions.jsonl"
+    figures, said, _ = run(evaluation, path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == len(said) == 4
+    for line in lines:
+        assert mz.Recipe.from_dict(line["recipe"]) == RECIPE
+        assert line["versions"]["mezzotint"] == mz.__version__
+        assert line["versions"]["torch"] == torch.__version__
+        assert line["settings"]["seed"] == 0
+    ((taken, again),) = rescore([path])
+    assert again == figures
+    assert (taken.task, figures["count"], figures["hard"]["count"]) == ("lists", 3, 1)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2])
+def test_a_killed_run_resumes_to_the_same_predictions(evaluation, tmp_path, monkeypatch, keep):
+    whole = tmp_path / "whole.jsonl"
+    _, first, _ = run(evaluation, whole)
+    killed = tmp_path / "killed.jsonl"
+    lines = whole.read_text().splitlines(keepends=True)
+    killed.write_text("".join(lines[:keep]) + lines[keep][:40])
+    asked = []
+    answers = answering.answers
+    monkeypatch.setattr(answering, "answers", lambda speaker, items, seeds: asked.extend(items) or answers(speaker, items, seeds))
+    _, resumed, _ = run(evaluation, killed)
+    assert [p.said for p in resumed] == [p.said for p in first]
+    assert len(asked) == {0: 4, 1: 4, 2: 2}[keep]  # groups of two: a group with a missing answer is asked as a whole
+    assert {p.id for _, p in read(killed)} == {p.id for p in first}
+
+
+def test_predictions_under_other_conditions_are_not_taken_over(bundled, tmp_path):
+    model, tokenizer = bundled
+    items = [Question("0", prompt="Copy these words: amber")]
+    with Store(tmp_path / "p.jsonl") as store:
+        base = conditions("lists", "m", model, RECIPE, Settings(), 3)
+        collect(Speaker(model, tokenizer, RECIPE, Settings(), 3), items, store, base)
+        assert store.of(base.run, items)
+        others = [
+            conditions("lists", "m", model, RECIPE.with_(commit="threshold:tau=0.6"), Settings(), 3),
+            conditions("lists", "m", model, RECIPE, Settings(seed=1), 3),
+            conditions("math", "m", model, RECIPE, Settings(), 3),
+            replace(base, versions=base.versions | {"torch": "0"}),
+            replace(base, model=base.model | {"weights": "0"}),
+        ]
+        assert not any(store.of(other.run, items) for other in others)
+        assert not store.of(base.run, [Question("0", prompt="Copy these words: coral")])
+        assert conditions("lists", "m", model, RECIPE, Settings(count=9), 3).run == base.run
+
+
+def test_the_weights_digest_sees_one_changed_tensor(tiny):
+    model = tiny["llada"]
+    before = weights_digest(model)
+    assert before == weights_digest(model) != weights_digest(tiny["dream"])
+    with torch.no_grad():
+        model.layers[0].mlp.down.weight.mul_(1.5)
+        assert weights_digest(model) != before
+        model.layers[0].mlp.down.weight.div_(1.5)
+
+
+def test_a_damaged_line_is_named_and_a_file_in_use_is_refused(evaluation, tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"run": "x"}\n')
+    with pytest.raises(ValueError, match="line 1 is not a prediction"):
+        run(evaluation, path)
+    path.unlink()
+    with Store(path), pytest.raises(ValueError, match="in use by another run"), Store(path):
+        pass
+
+
+def test_groups_hold_one_kind_of_similar_length():
+    items = [
+        Question("a", prompt="x" * 9),
+        Gap("b"),
+        Question("c", prompt="x"),
+        Question("d", prompt="xx", chat=False),
+        Passage("e"),
+        Question("f", prompt="xxx"),
+    ]
+    groups = [[items[i].id for i in group] for group in chunks(items, 2)]
+    assert groups == [["b"], ["e"], ["d"], ["c", "f"], ["a"]]
+    long = [Question("short", prompt="x" * 10), Question("long", prompt="x" * 300)]
+    assert [len(group) for group in chunks(long, 16)] == [1, 1]  # padding costs as much as text
+    assert all(len({type(items[i]) for i in group}) == 1 for group in chunks(items, 16))
+    assert all(len({getattr(items[i], "chat", None) for i in group}) == 1 for group in chunks(items, 16))
+
+
+def test_comparison_is_paired_and_counts_changed_verdicts_and_answers(evaluation, tmp_path):
+    path = tmp_path / "p.jsonl"
+    with Store(path) as store:
+        figures, _, _ = evaluation(store, against=mz.Recipe(gen_length=8, block_length=8)).run("lists")
+    assert set(figures["paired"]) == {"difference", "ci", "changed", "answers_changed", "count"}
+    assert figures["paired"]["count"] == 3
+    assert figures["hard"]["paired"]["count"] == 1
+    assert figures["paired"]["difference"] == pytest.approx(figures["exact_match"] - figures["plain"]["exact_match"])
+    scored = rescore([path])
+    assert len(scored) == 2
+    assert scored[0][1]["paired"] == figures["paired"]
+
+
+def test_comparison_refuses_different_questions(evaluation, tmp_path):
+    _, said, scored = run(evaluation, None)
+    other = [replace(p, asked="?") for p in said]
+    with pytest.raises(ValueError, match="different questions"):
+        compare(said, other, scored, scored)
+    with pytest.raises(ValueError, match="no question in common"):
+        compare(said, [replace(p, id=p.id + "x") for p in said], scored, scored)
+
+
+def test_intervals():
+    low, high = wilson(0, 10)
+    assert low == 0
+    assert 0.2 < high < 0.35
+    same = paired([True] * 50, [True] * 50)
+    assert (same["difference"], same["changed"]) == (0, 0)
+    assert same["ci"][0] < -0.01 < 0.01 < same["ci"][1]  # no change in 50 does not prove that there is none
+    better = paired([True] * 40 + [False] * 10, [False] * 40 + [False] * 10)
+    assert better["difference"] == 0.8
+    assert better["ci"][0] > 0.6
+    costs = paired([1.0, 2.0, 3.5, 4.0], [1.5, 2.5, 4.5, 4.5])
+    assert costs["ci"][1] < 0
+    assert costs["changed"] == 4
+
+
+def test_coverage_of_the_paired_interval():
+    """With known chances the true difference lies inside the 95 % interval about 95 times in 100."""
+    generator = torch.Generator().manual_seed(0)
+    inside = 0
+    for _ in range(400):
+        first = torch.rand(60, generator=generator) < 0.7
+        second = torch.where(torch.rand(60, generator=generator) < 0.8, first, torch.rand(60, generator=generator) < 0.3)
+        low, high = paired(second.tolist(), first.tolist())["ci"]
+        inside += low <= 0.2 * (0.3 - 0.7) <= high
+    assert 0.92 <= inside / 400 <= 0.99
+
+
+def test_a_gap_is_filled_from_both_sides(bundled):
+    model, tokenizer = bundled
+    document = 'def keep_values(xs):\n    """Keep the values above 3."""\n    return [x for x in xs if x > 3]\n'
+    start = document.index("x > 3")
+    item = Gap("g", document=document, gap=(start, start + 5))
+    with Store(None) as store:
+        taken = conditions("code", "m", model, mz.Recipe(), Settings(), 1)
+        (p,) = collect(Speaker(model, tokenizer, mz.Recipe(), Settings(), 1), [item], store, taken)
+    assert p.said["text"].strip() == "x > 3"
+
+
+def test_scoring_names_a_prediction_that_lacks_what_it_needs(evaluation):
+    _, said, _ = run(evaluation, None)
+    with pytest.raises(ValueError, match=r"prediction of lists .* cannot be scored"):
+        score("lists", [replace(said[0], said={})])
+    with pytest.raises(ValueError, match="task='chess' is unknown; accepted: math"):
+        summary("chess", said, [{"exact_match": True}] * len(said))
