@@ -14,6 +14,7 @@ COMMANDS = {
     "generate": "one answer to a prompt",
     "infill": "fill [[8]]-style gaps in a text",
     "eval": "quality on the built-in tasks, paired against plain decoding",
+    "bench": "speed side by side, and quality against seconds",
     "recipes": "the named recipes with their sources",
     "info": "what a checkpoint is, and the memory it needs",
 }

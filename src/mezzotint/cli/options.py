@@ -40,7 +40,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recipe", "a named recipe, and fields that override it")
-    group.add_argument("--recipe", metavar="NAME|FILE.json", help="a named recipe (see `mezzotint recipes`) or a JSON file")
+    group.add_argument("--recipe", metavar="NAME|FILE.json", help="a named recipe (see `mezzotint recipes`) or a recipe file")
+    add_fields(group)
+
+
+def add_fields(group: "argparse._ArgumentGroup") -> None:
+    """An option for every field of a recipe."""
     for field, (metavar, text) in RECIPE_FIELDS.items():
         group.add_argument(f"--{field.replace('_', '-')}", metavar=metavar, help=text)
 
@@ -60,32 +65,34 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def load(args: argparse.Namespace) -> "tuple[Transformer, Any]":
     """The model and tokenizer the options name."""
-    import torch
-
     import mezzotint as mz
+
+    return mz.load(args.model, device=device_of(args), dtype=args.dtype, rope_scaling=args.rope_scaling)
+
+
+def device_of(args: argparse.Namespace) -> str:
+    """The device asked for, or the best there is. Raises ValueError if it is not there."""
+    import torch
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError):
         raise ValueError(f"device={device!r} is not available here; accepted: cpu" + (", cuda" if torch.cuda.is_available() else "")) from None
-    return mz.load(args.model, device=device, dtype=args.dtype, rope_scaling=args.rope_scaling)
+    return device
 
 
 def recipe_of(args: argparse.Namespace, default: "Recipe") -> "Recipe":
     """The named recipe (or the default), changed by whatever fields were given."""
-    from mezzotint.recipe import Recipe
-    from mezzotint.recipes import named
+    from mezzotint.recipes import named_or_file
 
-    base = default
-    if args.recipe and args.recipe.endswith(".json"):
-        try:
-            base = Recipe.from_dict(json.loads(Path(args.recipe).read_text(encoding="utf-8")))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"recipe={args.recipe!r} is not a recipe file: {error}") from None
-    elif args.recipe:
-        base = named(args.recipe)
-    return base.with_text({field: value for field in RECIPE_FIELDS if (value := getattr(args, field)) is not None})
+    base = named_or_file(args.recipe).recipe if args.recipe else default
+    return base.with_text(fields_of(args))
+
+
+def fields_of(args: argparse.Namespace) -> dict[str, str]:
+    """The recipe fields that were given, as text."""
+    return {field: value for field in RECIPE_FIELDS if (value := getattr(args, field)) is not None}
 
 
 def text_of(argument: str | None, file: str | None) -> str:
