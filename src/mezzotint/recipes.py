@@ -95,16 +95,16 @@ def read(path: str | Path) -> Named:
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or "recipe" not in values:
-            return Named(Recipe.from_dict(values), "", Path(path).stem)
-        strange = sorted(set(values) - {"name", "source", "recipe"})
+        whole = values if isinstance(values, dict) and "recipe" in values else {"recipe": values}
+        if not isinstance(whole["recipe"], dict):
+            raise ValueError(f"a recipe must be an object of fields, not {whole['recipe']!r}")
+        strange = sorted(set(whole) - {"name", "source", "recipe"})
         if strange:
             raise ValueError(f"field {strange[0]!r} is unknown; accepted beside recipe: name, source")
-        texts = {field: values.get(field, "") for field in ("name", "source")}
-        for field, text in texts.items():
-            if not isinstance(text, str):
-                raise ValueError(f"{field}={text!r} must be text")
-        return Named(Recipe.from_dict(values["recipe"]), texts["source"], texts["name"] or Path(path).stem)
+        for field in ("name", "source"):
+            if not isinstance(whole.get(field, ""), str):
+                raise ValueError(f"{field}={whole[field]!r} must be text")
+        return Named(Recipe.from_dict(whole["recipe"]), whole.get("source", ""), whole.get("name") or Path(path).stem)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"recipe={str(path)!r} is not a recipe file: {error}") from None
 
