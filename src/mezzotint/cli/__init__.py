@@ -15,6 +15,7 @@ COMMANDS = {
     "infill": "fill [[8]]-style gaps in a text",
     "eval": "quality on the built-in tasks, paired against plain decoding",
     "bench": "speed side by side, and quality against seconds",
+    "tune": "the fastest recipe that keeps the quality on your questions",
     "recipes": "the named recipes with their sources",
     "info": "what a checkpoint is, and the memory it needs",
 }

@@ -33,6 +33,11 @@ RECIPE_FIELDS = {
 def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint folder or hub id (default: the bundled model)")
+    add_place(group)
+
+
+def add_place(group: "argparse._ArgumentGroup") -> None:
+    """Where and how a model is held."""
     group.add_argument("--device", default=None, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     group.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's)")
     group.add_argument("--rope-scaling", metavar="KIND:FACTOR", help="beyond the trained length: linear:2, ntk:4, yarn:4, or a JSON file (LongRoPE)")
