@@ -5,7 +5,9 @@ from typing import Any
 
 import griffe
 
-FIELD = re.compile(r"^(?P<names>[a-z_]\w*(?:, [a-z_]\w*)*): (?P<text>.+)$")
+NAMES = r"[a-z_]\w*(?:, [a-z_]\w*)*"
+FIELD = re.compile(rf"^{NAMES}: .+$")
+NEXT = re.compile(rf"; (?={NAMES}: )")
 
 
 class Fields(griffe.Extension):
@@ -17,19 +19,26 @@ class Fields(griffe.Extension):
 
 
 def listed(text: str) -> str:
-    """Markdown in which lines of the form `name: text`, with their continuations, are list items."""
+    """Markdown in which lines of the form `name: text`, with their continuations and what follows a semicolon in that form, are list items."""
     lines: list[str] = []
-    inside = False
+    item: list[str] = []
+
+    def close() -> None:
+        for part in NEXT.split(" ".join(item)) if item else ():
+            names, _, told = part.partition(": ")
+            lines.append(f"* **{names}**: {told}")
+        item.clear()
+
     for line in text.splitlines():
-        match = FIELD.match(line)
-        if match is not None:
-            lines += ["", *[f"* **{match['names']}**: {match['text']}"]] if not inside else [f"* **{match['names']}**: {match['text']}"]
-            inside = True
-        elif inside and not line.strip():
-            lines.append("")
-            inside = False
-        elif inside:
-            lines.append("    " + line.strip())
+        if FIELD.match(line):
+            if not item and lines and lines[-1]:
+                lines.append("")
+            close()
+            item.append(line)
+        elif item and line.strip():
+            item.append(line.strip())
         else:
+            close()
             lines.append(line)
+    close()
     return "\n".join(lines)

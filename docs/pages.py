@@ -11,7 +11,12 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = {"commit": "Which predictions become tokens", "suffix": "Which masks ahead may be seen", "cache": "What is computed anew", "attention": "Who looks at whom"}
+KINDS = {
+    "commit": "Which predictions become tokens",
+    "suffix": "Which masks ahead may be seen",
+    "cache": "What is computed anew",
+    "attention": "Who looks at whom",
+}
 MEASURED = "<!-- measured -->"
 
 
@@ -29,7 +34,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
 
 def first_sentence(text: str | None) -> str:
     """A docstring's first sentence, on one line."""
-    return re.split(r"(?<=[.:])\s", " ".join((text or "").split()), maxsplit=1)[0]
+    opening = " ".join(inspect.cleandoc(text or "").split("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s(?=[A-Z])", opening, maxsplit=1)[0]
 
 
 def documented() -> dict[str, str]:
@@ -70,8 +76,16 @@ def recipes() -> str:
     lines = ["# Named recipes", "", "`--recipe NAME` on any command, `mz.named(NAME)` in Python; fields given beside it override it.", ""]
     lines += ["| name | sets | source |", "|---|---|---|"]
     lines += [f"| `{name}` | {f'`{entry.recipe}`' if str(entry.recipe) else 'the defaults'} | {entry.source} |" for name, entry in RECIPES.items()]
-    lines += ["", "A recipe file stands wherever a name does on the command line. It is a JSON object: `name`, `source` and `recipe` (the fields), or the fields alone.", ""]
-    lines += ["```json", json.dumps({"name": "swift", "source": "measured at home", "recipe": {"commit": "threshold:tau=0.8", "cache": "dual"}}, indent=1), "```"]
+    lines += [
+        "",
+        "A recipe file stands wherever a name does on the command line. It is a JSON object: `name`, `source` and `recipe` (the fields), or the fields alone.",
+        "",
+    ]
+    lines += [
+        "```json",
+        json.dumps({"name": "swift", "source": "measured at home", "recipe": {"commit": "threshold:tau=0.8", "cache": "dual"}}, indent=1),
+        "```",
+    ]
     return "\n".join(lines)
 
 
@@ -83,7 +97,7 @@ def commands() -> str:
     subs = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
     lines = ["# Commands", "", "Bad input is one line on stderr and exit code 2. With `--json` stdout holds one JSON object and nothing else.", ""]
     for name, sub in subs.choices.items():
-        lines += [f"## mezzotint {name}", "", inspect.cleandoc(sub.description or ""), "", "| | |", "|---|---|"]
+        lines += [f"## mezzotint {name}", "", inspect.cleandoc(sub.description or ""), "", "| option | what it does |", "|---|---|"]
         for action in sub._actions:
             if isinstance(action, argparse._HelpAction):
                 continue
@@ -91,7 +105,7 @@ def commands() -> str:
             option = ", ".join(action.option_strings) if action.option_strings else metavar
             value = f" {metavar}" if action.option_strings and action.nargs != 0 else ""
             help = (action.help or "").replace("%%", "%")
-            lines.append("| `" + (option + value).replace("|", "\\|") + "` | " + escaped(help) + " |")
+            lines.append(f"| `{option}{value}` | {escaped(help)} |")
         lines.append("")
     return "\n".join(lines)
 

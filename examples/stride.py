@@ -44,7 +44,7 @@ SUFFIXES["stride"] = Stride
 
 # --8<-- [start:used]
 model, tokenizer = mz.load()
-recipe = mz.Recipe(gen_length=96, block_length=16).with_(suffix="stride:every=4,near=8")
+recipe = mz.Recipe(gen_length=64, block_length=16, commit=mz.Threshold(0.9)).with_(suffix="stride:every=4,near=8")
 result = mz.generate(model, tokenizer, "Copy these words: amber coral", recipe)
 print(result.text, result.forwards, result.positions_computed)
 # --8<-- [end:used]

@@ -18,12 +18,9 @@ from mezzotint.bench.prompts import prompts
 from mezzotint.bench.questions import Question, gather
 from mezzotint.bench.resources import countable
 from mezzotint.bench.shapes import SHAPES, random_model, shape_of
+from mezzotint.cli import main
 
 TINY = Path(__file__).parent / "golden" / "dpad" / "ckpt_dream_tiny_gqa7"
-
-
-def command(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "mezzotint", *words], capture_output=True, text=True, timeout=120, check=False)
 
 
 def by_hand(config, rows: int, visible: int, predicted: int) -> int:
@@ -218,20 +215,26 @@ def test_a_contest_counts_the_same_questions_for_all(bundled):
 def test_the_command_writes_json_and_plots(tmp_path):
     pytest.importorskip("matplotlib", reason="the plot needs the extra `plot`")
     out, plot = tmp_path / "found.json", tmp_path / "found.svg"
-    done = command("bench", "plain", "dual", "--gen-length", "32", "--lengths", "40", "--repeats", "1", "--json", "--out", str(out), "--plot", str(plot))
+    words = ["plain", "dual", "--gen-length", "32", "--lengths", "40", "--repeats", "1", "--json", "--out", str(out), "--plot", str(plot)]
+    done = subprocess.run([sys.executable, "-m", "mezzotint", "bench", *words], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found == json.loads(out.read_text())
     assert [r["name"] for r in found["rows"]] == ["plain", "dual"]
     assert set(found) >= {"machine", "threads", "torch", "command", "date", "model", "dtype"}
+    assert found["command"].startswith("mezzotint bench plain dual")
     assert "dual" in plot.read_text()
 
 
-def test_the_command_measures_a_shape():
-    done = command("bench", "plain", "threshold", "--shape", str(TINY), "--gen-length", "32", "--repeats", "1", "--replay", "tokens_per_forward=4", "--json")
-    assert done.returncode == 0, done.stderr
-    plain, threshold = json.loads(done.stdout)["rows"]
+def test_the_command_measures_a_shape(capsys):
+    words = ["plain", "threshold", "--shape", str(TINY), "--gen-length", "32", "--repeats", "1", "--replay", "tokens_per_forward=4"]
+    assert main(["bench", *words, "--json"]) == 0
+    plain, threshold = json.loads(capsys.readouterr().out)["rows"]
     assert (plain["forwards"], threshold["forwards"]) == (32, 8)
+    assert main(["bench", *words]) == 0
+    told = capsys.readouterr().out
+    assert "threshold" in told
+    assert "tokens/forward" in told
 
 
 @pytest.mark.parametrize(
@@ -254,8 +257,6 @@ def test_the_command_measures_a_shape():
     ids=lambda part: " ".join(part)[:40],
 )
 def test_bad_input_is_one_line(words, named, capsys):
-    from mezzotint.cli import main
-
     assert main(["bench", *words]) == 2
     told = capsys.readouterr()
     assert told.out == ""
