@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="checkpoint folder or hub id (default: the bundled model)")
     parser.add_argument("--tasks", nargs="+", default=["retrieval", "lists", "code", "tools"], help="built-in tasks, or JSON Lines files")
-    parser.add_argument("--count", type=int, default=12, help="questions of each")
+    parser.add_argument("--count", type=int, default=10, help="questions of each")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--gen-length", type=int, default=64)
     parser.add_argument("--quick", action="store_true", help="two questions of each task, one seed, a canvas of 32")

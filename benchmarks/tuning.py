@@ -54,6 +54,7 @@ def main() -> None:
         "tuned_keeps_quality": tuned in kept,
         "best_hand_written": best["name"],
         "tuned_over_best": best["seconds"]["mean"] / tuned["seconds"]["mean"],
+        "tuned_at_least_as_good": tuned in kept and tuned["seconds"]["mean"] <= best["seconds"]["mean"],
         "rungs": [f"{rung['recipes']} recipes on {rung['questions']} questions" for rung in found.rungs],
         "tasks": args.tasks,
         "count": count,

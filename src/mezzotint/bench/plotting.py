@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 FORMATS = (".png", ".svg", ".pdf")
+OFFSETS = (5, -12, 14, -21)
+"""Points above a point at which its number stands, in turn, so that neighbours' numbers do not cover each other."""
 
 
 def check(path: str) -> None:
@@ -21,29 +23,39 @@ def check(path: str) -> None:
 
 def draw(rows: Sequence[dict[str, Any]], path: str, caption: str) -> None:
     """Rows of `contest` (they have exact_match) or of `compare` as a figure; the file's ending names the format."""
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    judged = "exact_match" in rows[0]
+    figure = Figure(figsize=(11 if judged else 8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    if "exact_match" in rows[0]:
+    if judged:
         quality(axes, rows)
     else:
         lengths(axes, rows)
     axes.grid(alpha=0.3)
     axes.set_title(caption, fontsize=9)
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.endswith(".svg") else None)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "mezzotint"}):  # text stays text, and the same figure is the same file
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.endswith(".svg") else None)
 
 
 def quality(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
-    """One point per recipe; a line through those that nobody beats in both."""
+    """One numbered point per recipe, named beside the plot; a line through those that nobody beats in both."""
+    from matplotlib.lines import Line2D
+
     best = sorted((r["seconds"]["mean"], 100 * r["exact_match"]) for r in rows if r["on_frontier"])
     axes.plot(*zip(*best, strict=True), color="tab:blue", linewidth=1, drawstyle="steps-post", zorder=1)
-    for r in rows:
+    names = []
+    for number, r in enumerate(sorted(rows, key=lambda r: r["seconds"]["mean"]), 1):
         x, y = r["seconds"]["mean"], 100 * r["exact_match"]
-        axes.scatter([x], [y], color="tab:blue" if r["on_frontier"] else "tab:gray", zorder=2)
-        axes.annotate(r["name"], (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        color = "tab:blue" if r["on_frontier"] else "tab:gray"
+        axes.scatter([x], [y], color=color, zorder=2)
+        axes.annotate(str(number), (x, y), xytext=(0, OFFSETS[number % len(OFFSETS)]), textcoords="offset points", fontsize=7, ha="center", color=color)
+        names.append(Line2D([], [], linestyle="none", marker="o", markersize=3, color=color, label=f"{number}  {r['name']}"))
+    axes.legend(handles=names, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7, frameon=False)
+    axes.margins(y=0.12)
     axes.set_xscale("log")
     axes.set_xlabel("seconds per question (log)")
     axes.set_ylabel("exact match, %")
