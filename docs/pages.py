@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,7 @@ def escaped(text: str) -> str:
 
 def measured(strategies: list[str], results: list[str]) -> str:
     """The rows of the newest results whose recipe has one of the strategies (`cache=dual`), and links to the results named."""
-    import sys
-
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    from report import newest
-
+    newest = runpy.run_path(str(Path(__file__).parent.parent / "benchmarks" / "report.py"))["newest"]
     lines: list[str] = []
     for part, path in newest(ROOT / "benchmarks" / "results").items():
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -201,9 +201,9 @@ def test_questions_of_a_file(tmp_path):
 def test_a_contest_counts_the_same_questions_for_all(bundled):
     model, tokenizer = bundled
     recipes = {"plain": mz.Recipe(gen_length=32), "threshold": mz.Recipe(gen_length=32, commit=mz.Threshold(0.5))}
-    rows = contest(model, tokenizer, gather(["code", "lists"], 2), recipes, seeds=(0, 1))
+    rows = contest(model, tokenizer, gather(["code", "lists"], 1), recipes, seeds=(0, 1))
     plain, fast = rows
-    assert plain["questions"] == 4
+    assert plain["questions"] == 2
     assert plain["exact_match_per_seed"][0] == plain["exact_match_per_seed"][1]
     assert plain["speedup"] == 1
     assert (plain["against_first"]["mean"], plain["against_first"]["changed"]) == (0, 0)
@@ -227,10 +227,10 @@ def test_the_command_writes_json_and_plots(tmp_path):
 
 
 def test_the_command_measures_a_shape(capsys):
-    words = ["plain", "threshold", "--shape", str(TINY), "--gen-length", "32", "--repeats", "1", "--replay", "tokens_per_forward=4"]
+    words = ["plain", "threshold", "--shape", str(TINY), "--gen-length", "16", "--block-length", "16", "--repeats", "1", "--replay", "tokens_per_forward=4"]
     assert main(["bench", *words, "--json"]) == 0
     plain, threshold = json.loads(capsys.readouterr().out)["rows"]
-    assert (plain["forwards"], threshold["forwards"]) == (32, 8)
+    assert (plain["forwards"], threshold["forwards"]) == (16, 4)
     assert main(["bench", *words]) == 0
     told = capsys.readouterr().out
     assert "threshold" in told

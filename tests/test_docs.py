@@ -131,6 +131,23 @@ def test_pages_that_the_program_writes():
     assert dataclasses.is_dataclass(mz.NoCache)
 
 
+def test_measured_rows_stand_on_their_methods_page(tmp_path, monkeypatch):
+    pytest.importorskip("mkdocs", reason="the site needs the extra `docs`")
+    pages = runpy.run_path(str(ROOT / "docs" / "pages.py"))
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    rows = [
+        {"name": "dual", "recipe": "--commit threshold --cache dual", "exact_match": 0.5, "speedup": 3.0},
+        {"name": "plain", "recipe": "", "length": 2048, "speedup": {"median": 1.0, "low": 1.0, "high": 1.0}},
+    ]
+    (results / "2026-01-01-cpu-x.json").write_text(json.dumps({"rows": rows}))
+    monkeypatch.setitem(pages["measured"].__globals__, "ROOT", tmp_path)
+    told = pages["measured"](["cache=dual"], [])
+    assert told == "* [cpu x](../benchmarks.md#cpu-x): `dual`, 50.0 % right, 3.00 times the speed of the table's first row"
+    assert "Nothing" in pages["measured"](["cache=du"], [])
+    assert "Nothing" in pages["measured"](["cache=prefix"], [])
+
+
 def test_docstrings_become_lists():
     pytest.importorskip("griffe", reason="the site needs the extra `docs`")
     listed = runpy.run_path(str(ROOT / "docs" / "docstrings.py"))["listed"]

@@ -66,6 +66,19 @@ def measure(model: Transformer, prompt: Sequence[Tensor], recipe: Recipe, *, see
     return Sample(seconds, tally.forwards, tally.positions, decided, tokens, peak(device), flops)
 
 
+def check(recipes: Mapping[str, Recipe], replays: Mapping[str | None, Replay], meaningless: bool) -> None:
+    """Raises ValueError for a replay of a recipe that is not there, and for a recipe that goes by confidences which random weights do not have."""
+    unknown = [name for name in replays if name is not None and name not in recipes]
+    if unknown:
+        raise ValueError(f"replay: recipe {unknown[0]!r} is not among those compared: {', '.join(recipes)}")
+    for name, recipe in recipes.items():
+        replayed(name, recipe, replay_of(name, replays), meaningless=meaningless)
+
+
+def replay_of(name: str, replays: Mapping[str | None, Replay]) -> Replay:
+    return replays.get(name, replays.get(None, Replay()))
+
+
 def compare(
     model: Transformer,
     recipes: Mapping[str, Recipe],
@@ -82,14 +95,12 @@ def compare(
     replays: see `Replay`, by recipe name, None for all others; meaningless: the weights are random. report(name, length) is called before each run.
     """
     replays = replays or {}
-    unknown = [name for name in replays if name is not None and name not in recipes]
-    if unknown:
-        raise ValueError(f"replay: recipe {unknown[0]!r} is not among those compared: {', '.join(recipes)}")
+    check(recipes, replays, meaningless)
     samples: dict[tuple[int, str], list[Sample]] = {(length, name): [] for length in prompts for name in recipes}
 
     def once(name: str, length: int, seed: int, count: bool) -> Sample:
         report(name, length)
-        replay = replays.get(name, replays.get(None, Replay()))
+        replay = replay_of(name, replays)
         recipe = replayed(name, recipes[name], replay, meaningless=meaningless)
         return measure(model, prompts[length], recipe, seed=seed, answer=replay.answer, count=count)
 

@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def timed(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, Any]:
     """Figures by length."""
+    from mezzotint.bench.measuring import check as check_replays
     from mezzotint.bench.measuring import compare
     from mezzotint.bench.prompts import prompts
     from mezzotint.bench.replay import parse
@@ -93,9 +94,10 @@ def timed(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, A
 
     replays = parse(args.replay or ())
     tokenizer, lengths, batch = None, args.lengths or [128], args.batch or 1
-    if args.shape:
-        shape, device = shape_of(args.shape), options.device_of(args)
-        model = random_model(shape, device=device, dtype=args.dtype, layers=args.layers)
+    shape = shape_of(args.shape) if args.shape else None
+    check_replays(recipes, replays, shape is not None)
+    if shape is not None:
+        model = random_model(shape, device=options.device_of(args), dtype=args.dtype, layers=args.layers)
     else:
         model, tokenizer = options.load(args)
     asked = prompts(lengths, batch, tokenizer=tokenizer, vocabulary=model.config.vocab_size)
