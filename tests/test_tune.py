@@ -48,7 +48,7 @@ CANDIDATES = {
 def found(bundled):
     model, tokenizer = bundled
     asked: list[str] = []
-    result = tune(model, tokenizer, gather(["lists"], 9), REFERENCE, CANDIDATES, max_loss=0, measure="positions", report=asked.append)
+    result = tune(model, tokenizer, gather(["lists"], 6), REFERENCE, CANDIDATES, max_loss=0, measure="positions", report=asked.append)
     return result, asked
 
 
@@ -59,7 +59,7 @@ def test_quality_binds(found):
     assert result.recipe == CANDIDATES[result.name]
     assert result.search["loss"] <= 0
     assert result.check["loss"] <= 0
-    assert (result.search["questions"], result.check["questions"]) == (6, 3)
+    assert (result.search["questions"], result.check["questions"]) == (4, 2)
     assert result.search["forwards"] < 8
     hasty = next(row for row in result.frontier if row["name"] == "hasty")
     assert hasty["loss"] > 0
@@ -68,10 +68,10 @@ def test_quality_binds(found):
 
 def test_no_question_is_put_twice(found):
     result, asked = found
-    assert asked.count("reference") == 9
-    assert all(asked.count(name) in (6, 9) for name in CANDIDATES)
-    assert len(asked) <= work(len(CANDIDATES), 9)
-    assert result.rungs == [{"questions": 6, "recipes": 4}]
+    assert asked.count("reference") == 6
+    assert all(asked.count(name) in (4, 6) for name in CANDIDATES)
+    assert len(asked) <= work(len(CANDIDATES), 6)
+    assert result.rungs == [{"questions": 4, "recipes": 4}]
 
 
 def test_without_anything_better_the_reference_stays(bundled):

@@ -95,7 +95,7 @@ def read(path: str | Path) -> Named:
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
-        whole = values if isinstance(values, dict) and "recipe" in values else {"recipe": values}
+        whole: dict[str, Any] = values if isinstance(values, dict) and "recipe" in values else {"recipe": values}
         if not isinstance(whole["recipe"], dict):
             raise ValueError(f"a recipe must be an object of fields, not {whole['recipe']!r}")
         strange = sorted(set(whole) - {"name", "source", "recipe"})
