@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-extras test-all lint clean
+.PHONY: setup demo test test-extras test-all lint docs bench clean
 
 setup: $(STAMP)
 
@@ -29,5 +29,21 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+RESULT = benchmarks/results/$(shell date +%F)-cpu
+PLOT = docs/plots/cpu
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,plot]'
+	mkdir -p docs/plots
+	$(BIN)/python benchmarks/pareto.py --out $(RESULT)-pareto.json --plot $(PLOT)-pareto.svg
+	$(BIN)/mezzotint bench plain threshold prefix dual threshold+suffix=dpad:window=64 --gen-length 128 --lengths 128 512 1536 \
+		--out $(RESULT)-lengths.json --plot $(PLOT)-lengths.svg
+	$(BIN)/python benchmarks/tuning.py --out $(RESULT)-tuning.json --plot $(PLOT)-tuning.svg
+	$(BIN)/python benchmarks/report.py
+
 clean:
-	rm -rf .venv dist build
+	rm -rf .venv dist build site

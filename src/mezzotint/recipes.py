@@ -1,6 +1,9 @@
 """Named recipes, each with where its settings come from."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from mezzotint.attention import SparseD
 from mezzotint.cache import DelayedCache, DualCache, FeatureCache, PrefixCache, PromptCache
@@ -11,8 +14,15 @@ from mezzotint.suffix import DPad
 
 @dataclass(frozen=True)
 class Named:
+    """A recipe, where its settings come from, and the name a file gives it (those below are named by their place in `RECIPES`)."""
+
     recipe: Recipe
     source: str
+    name: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a recipe file holds; read back by `read`."""
+        return {"name": self.name, "source": self.source, "recipe": self.recipe.to_dict()}
 
 
 _LLADA_TASKS = {"gsm8k": (256, 16), "math": (1024, 128), "code": (512, 32)}
@@ -93,3 +103,31 @@ def named(name: str) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"recipe={name!r} is unknown; accepted: {', '.join(RECIPES)}")
     return RECIPES[name].recipe
+
+
+def read(path: str | Path) -> Named:
+    """A recipe file: an object with `recipe` and, if wanted, `name` and `source`; or the recipe's fields alone.
+
+    Raises ValueError naming the file and the field that is not accepted, OSError if it cannot be read.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        whole: dict[str, Any] = values if isinstance(values, dict) and "recipe" in values else {"recipe": values}
+        if not isinstance(whole["recipe"], dict):
+            raise ValueError(f"a recipe must be an object of fields, not {whole['recipe']!r}")
+        strange = sorted(set(whole) - {"name", "source", "recipe"})
+        if strange:
+            raise ValueError(f"field {strange[0]!r} is unknown; accepted beside recipe: name, source")
+        for field in ("name", "source"):
+            if not isinstance(whole.get(field, ""), str):
+                raise ValueError(f"{field}={whole[field]!r} must be text")
+        return Named(Recipe.from_dict(whole["recipe"]), whole.get("source", ""), whole.get("name") or Path(path).stem)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"recipe={str(path)!r} is not a recipe file: {error}") from None
+
+
+def named_or_file(text: str) -> Named:
+    """What a command line may name: one of `RECIPES`, or a file that ends in .json. `named` takes names only, so whoever serves others never reads files."""
+    if text.endswith(".json"):
+        return read(text)
+    return Named(named(text), RECIPES[text].source, text)

@@ -14,6 +14,8 @@ COMMANDS = {
     "generate": "one answer to a prompt",
     "infill": "fill [[8]]-style gaps in a text",
     "eval": "quality: built-in tasks, public benchmarks, perplexity, long contexts",
+    "bench": "speed side by side, and quality against seconds",
+    "tune": "the fastest recipe that keeps the quality on your questions",
     "prune": "a smaller checkpoint: heads, neurons or weights removed within a bound on quality",
     "inspect": "where a model's attention goes over a run, as one HTML page",
     "serve": "an OpenAI-compatible server with a playground page",

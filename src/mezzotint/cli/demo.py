@@ -9,7 +9,9 @@ RECIPES = ("plain", "threshold", "dual")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--questions", type=int, default=12, metavar="N", help="how many questions (default: 12)")
-    parser.add_argument("--recipes", default=",".join(RECIPES), metavar="NAMES", help=f"named recipes, comma-separated (default: {','.join(RECIPES)})")
+    parser.add_argument(
+        "--recipes", default=",".join(RECIPES), metavar="NAMES", help=f"recipes (names or files), comma-separated (default: {','.join(RECIPES)})"
+    )
     options.add_json(parser)
 
 
@@ -23,8 +25,9 @@ def run(args: argparse.Namespace) -> int:
     from mezzotint.cli.progress import bar
     from mezzotint.evaluation.suite import answer, questions
     from mezzotint.evaluation.tasks import TASKS
+    from mezzotint.recipes import named_or_file
 
-    recipes = {name: mz.named(name) for name in names}
+    recipes = {name: named_or_file(name).recipe for name in names}
     model, tokenizer = mz.load()
     each = -(-args.questions // len(TASKS))
     asked = [q for group in zip(*(questions(task, each) for task in TASKS), strict=True) for q in group][: args.questions]

@@ -33,6 +33,11 @@ RECIPE_FIELDS = {
 def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint folder or hub id (default: the bundled model)")
+    add_place(group)
+
+
+def add_place(group: "argparse._ArgumentGroup") -> None:
+    """Where and how a model is held."""
     group.add_argument("--device", default=None, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     group.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's)")
     add_quirks(group)
@@ -48,7 +53,12 @@ def add_quirks(group: argparse._ActionsContainer) -> None:
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recipe", "a named recipe, and fields that override it")
-    group.add_argument("--recipe", metavar="NAME|FILE.json", help="a named recipe (see `mezzotint recipes`) or a JSON file")
+    group.add_argument("--recipe", metavar="NAME|FILE.json", help="a named recipe (see `mezzotint recipes`) or a recipe file")
+    add_fields(group)
+
+
+def add_fields(group: "argparse._ArgumentGroup") -> None:
+    """An option for every field of a recipe."""
     for field, (metavar, text) in RECIPE_FIELDS.items():
         group.add_argument(f"--{field.replace('_', '-')}", metavar=metavar, help=text)
 
@@ -92,18 +102,15 @@ def device_of(args: argparse.Namespace) -> str:
 
 def recipe_of(args: argparse.Namespace, default: "Recipe") -> "Recipe":
     """The named recipe (or the default), changed by whatever fields were given."""
-    from mezzotint.recipe import Recipe
-    from mezzotint.recipes import named
+    from mezzotint.recipes import named_or_file
 
-    base = default
-    if args.recipe and args.recipe.endswith(".json"):
-        try:
-            base = Recipe.from_dict(json.loads(Path(args.recipe).read_text(encoding="utf-8")))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"recipe={args.recipe!r} is not a recipe file: {error}") from None
-    elif args.recipe:
-        base = named(args.recipe)
-    return base.with_text({field: value for field in RECIPE_FIELDS if (value := getattr(args, field)) is not None})
+    base = named_or_file(args.recipe).recipe if args.recipe else default
+    return base.with_text(fields_of(args))
+
+
+def fields_of(args: argparse.Namespace) -> dict[str, str]:
+    """The recipe fields that were given, as text."""
+    return {field: value for field in RECIPE_FIELDS if (value := getattr(args, field)) is not None}
 
 
 def text_of(argument: str | None, file: str | None) -> str:

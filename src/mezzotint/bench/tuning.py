@@ -1,0 +1,201 @@
+"""The fastest recipe that keeps the quality: successive halving (arXiv 1502.07943) over combinations of strategies, judged on one's own questions.
+
+Each rung puts more questions to fewer recipes. Who goes on is decided by two things at once, cost and loss: the frontier of both first, then the frontier
+of the rest, and so on. With few questions a loss cannot be told from none, so ranking by cost alone would keep what is merely fast.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mezzotint.attention import Dense
+from mezzotint.attention.sparsed import LEAST
+from mezzotint.bench.contest import difference, frontier
+from mezzotint.bench.questions import Answer, Question, put
+from mezzotint.models.transformer import Transformer
+from mezzotint.recipe import Recipe
+
+COMMITS = (
+    {},
+    *({"commit": f"threshold:tau={tau}", "confidence": "probability"} for tau in (0.95, 0.9, 0.8, 0.7)),
+    {"commit": "factor", "confidence": "probability"},
+    *({"commit": f"entropy_bound:gamma={gamma}", "confidence": "entropy"} for gamma in (0.1, 0.3)),
+)
+CACHES = ({}, *({"cache": text} for text in ("prefix", "dual", "delayed", "prompt", "feature")))
+WINDOWS = (64, 256)
+SPARSE = ("sparsed", "sparsed:select=0.5", "sparsed:rebuild=block")
+MEASURES = ("seconds", "positions", "forwards")
+SHRINK = 3
+"""Each rung keeps a third of the recipes and has three times the questions of the one before."""
+LEAST_QUESTIONS, LEAST_KEPT = 4, 4
+
+
+def space(reference: Recipe, longest: int, device: str) -> dict[str, Recipe]:
+    """The combinations that are tried, by what they change of the reference; `longest`: tokens of the longest prompt.
+
+    The canvas and the sampling stay the reference's. Suffix dropout is tried where there are blocks ahead, sparse attention where prompts are long enough
+    to gain from it, blocks of 32 where the reference has none.
+    """
+    blocks = [{}] + ([{"block_length": 32}] if reference.block_length is None and reference.gen_length % 32 == 0 and reference.steps is None else [])
+    windows = [window for window in WINDOWS if window < reference.gen_length]
+    found: dict[str, Recipe] = {}
+    for block in blocks:
+        width = block.get("block_length", reference.width)
+        suffixes = [{}] + ([{"suffix": text} for text in ("none", *(f"dpad:window={window}" for window in windows))] if width < reference.gen_length else [])
+        attentions = [{}] + ([{"attention": text} for text in SPARSE] if longest >= LEAST.get(device, 0) else [])
+        for changes in ({**block, **c, **k, **s, **a} for c in COMMITS for k in CACHES for s in suffixes for a in attentions):
+            try:
+                recipe = reference.with_(**changes)
+            except ValueError:  # strategies that refuse each other
+                continue
+            if recipe != reference and recipe not in found.values():
+                found[" ".join(f"{field}={value}" for field, value in changes.items() if field != "confidence")] = recipe
+    return found
+
+
+def rungs(candidates: int, questions: int) -> list[int]:
+    """How many questions have been put by the end of each rung; the last has all."""
+    sizes = [questions]
+    while candidates > LEAST_KEPT * SHRINK ** (len(sizes) - 1) and (fewer := math.ceil(sizes[0] / SHRINK)) >= LEAST_QUESTIONS:
+        sizes.insert(0, fewer)
+    return sizes
+
+
+def ranked(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names by frontier of (cost, quality), then the frontier of what is left, and so on; within one by cost."""
+    left, order = dict(points), []
+    while left:
+        front = [name for name, there in zip(left, frontier(list(left.values())), strict=True) if there]
+        order += sorted(front, key=lambda name: left[name][0])
+        for name in front:
+            del left[name]
+    return order
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What the search found.
+
+    name: what the recipe changes of the reference ("reference" if nothing was faster and kept the quality); search, check: exact match, loss in points with its
+    95 % interval, and speedup, on the questions of the search and on those kept out of it; tried: recipes in all; rungs: questions and recipes of each;
+    frontier: the last rung's recipes that nobody beats in both.
+    """
+
+    name: str
+    recipe: Recipe
+    search: dict[str, Any]
+    check: dict[str, Any]
+    tried: int
+    rungs: list[dict[str, int]]
+    frontier: list[dict[str, Any]]
+
+
+class Search:
+    """The answers so far, and what they say."""
+
+    def __init__(self, model: Transformer, tokenizer: Any, reference: Recipe, candidates: Mapping[str, Recipe], measure: str, report: Callable[[str], None]):
+        self.model, self.tokenizer, self.measure, self.report = model, tokenizer, measure, report
+        self.recipes = {"reference": reference, **candidates}
+        self.answers: dict[str, dict[int, Answer]] = {name: {} for name in self.recipes}
+
+    def put(self, names: Sequence[str], questions: Mapping[int, Question]) -> None:
+        """All these recipes answer each question before the next is put; what was answered before is not asked again."""
+        for number, question in questions.items():
+            turn = number % len(names)
+            for name in [*names[turn:], *names[:turn]]:
+                if number not in self.answers[name]:
+                    self.report(name)
+                    if not self.answers[name] and not isinstance(self.recipes[name].attention, Dense):
+                        put(self.model, self.tokenizer, question, self.recipes[name])  # compiles its kernels
+                    self.answers[name][number] = put(self.model, self.tokenizer, question, self.recipes[name])
+
+    def cost(self, name: str, numbers: Sequence[int]) -> float:
+        return statistics.mean(getattr(self.answers[name][n], self.measure) for n in numbers)
+
+    def quality(self, name: str, numbers: Sequence[int]) -> float:
+        return statistics.mean(self.answers[name][n].right for n in numbers)
+
+    def figures(self, name: str, numbers: Sequence[int]) -> dict[str, Any]:
+        """Against the reference on the same questions."""
+        mine, theirs = ([float(self.answers[which][n].right) for n in numbers] for which in (name, "reference"))
+        gap = difference(mine, theirs)
+        return {
+            "questions": len(mine),
+            "exact_match": statistics.mean(mine),
+            "reference": statistics.mean(theirs),
+            "loss": -100 * gap["mean"] + 0.0,
+            "ci": [-100 * gap["ci"][1] + 0.0, -100 * gap["ci"][0] + 0.0],
+            "changed": gap["changed"],
+            "speedup": sum(self.answers["reference"][n].seconds for n in numbers) / sum(self.answers[name][n].seconds for n in numbers),
+            "forwards": statistics.mean(self.answers[name][n].forwards for n in numbers),
+            "positions_computed": statistics.mean(self.answers[name][n].positions for n in numbers),
+        }
+
+
+def tune(
+    model: Transformer,
+    tokenizer: Any,
+    questions: Sequence[Question],
+    reference: Recipe,
+    candidates: Mapping[str, Recipe],
+    *,
+    max_loss: float = 0.5,
+    measure: str = "seconds",
+    report: Callable[[str], None] = lambda name: None,
+) -> Tuned:
+    """The cheapest candidate whose exact match is at most `max_loss` points below the reference's, else the reference.
+
+    The first two thirds of the questions are searched on. The survivors then answer the last third, cheapest first, and the first that keeps the quality on
+    both parts is it. measure: what is to be small, "seconds", "positions" or "forwards". Raises ValueError for fewer than 6 questions, and if the
+    reference answers none rightly, because then no loss can be seen.
+    """
+    if measure not in MEASURES:
+        raise ValueError(f"measure={measure!r} is unknown; accepted: {', '.join(MEASURES)}")
+    if not 0 <= max_loss <= 100:
+        raise ValueError(f"max_loss={max_loss} must lie between 0 and 100 points")
+    if len(questions) < 6:
+        raise ValueError(f"{len(questions)} questions are too few to tell recipes apart; give at least 6")
+    asked = dict(enumerate(questions))
+    parted = -(-2 * len(questions) // 3)
+    searched, kept_out = list(range(parted)), list(range(parted, len(questions)))
+    search = Search(model, tokenizer, reference, candidates, measure, report)
+    search.put(["reference"], asked)
+    if not any(a.right for a in search.answers["reference"].values()):
+        raise ValueError(
+            f"the reference answers none of the {len(questions)} questions rightly, so no loss can be seen; give questions that the model can answer"
+        )
+    alive, history = list(candidates), []
+    sizes = rungs(len(candidates), parted)
+    for number, size in enumerate(sizes):
+        seen = searched[:size]
+        search.put(alive, {n: asked[n] for n in seen})
+        history.append({"questions": size, "recipes": len(alive)})
+        order = ranked({name: (search.cost(name, seen), search.quality(name, seen)) for name in alive})
+        if number + 1 < len(sizes):
+            alive = order[: max(LEAST_KEPT, math.ceil(len(order) / SHRINK))]
+    found = "reference"
+    for name in sorted(alive, key=lambda name: search.cost(name, searched)):
+        if search.cost(name, searched) >= search.cost("reference", searched):
+            break
+        if search.figures(name, searched)["loss"] <= max_loss:
+            search.put([name], {n: asked[n] for n in kept_out})
+            if search.figures(name, kept_out)["loss"] <= max_loss:
+                found = name
+                break
+    last = ["reference", *alive]
+    best = frontier([(search.cost(name, searched), search.quality(name, searched)) for name in last])
+    front = [{"name": name, **search.figures(name, searched)} for name, there in zip(last, best, strict=True) if there]
+    front.sort(key=lambda row: row["speedup"])
+    checked = search.figures(found, kept_out)
+    return Tuned(found, search.recipes[found], search.figures(found, searched), checked, len(candidates), history, front)
+
+
+def work(candidates: int, questions: int) -> int:
+    """An upper bound on the answers that `tune` asks for, for a progress bar."""
+    parted, alive, before, total = -(-2 * questions // 3), candidates, 0, questions
+    for size in rungs(candidates, parted):
+        total += alive * (size - before)
+        before, alive = size, max(LEAST_KEPT, math.ceil(alive / SHRINK))
+    return total + (questions - parted)

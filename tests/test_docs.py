@@ -1,0 +1,156 @@
+"""The documentation says what is: generated pages are current, its commands parse, its examples run, its references exist."""
+
+import dataclasses
+import importlib
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import mezzotint as mz
+from mezzotint.bench.chosen import chosen
+from mezzotint.bench.replay import parse
+from mezzotint.cli import options, parser
+from mezzotint.recipes import RECIPES
+from mezzotint.suffix import SUFFIXES
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+COMMANDS = [
+    (page.name, line.strip())
+    for page in [*PAGES, ROOT / "README.md"]
+    if page.name not in ("log.md", "benchmarks.md")
+    for line in page.read_text(encoding="utf-8").splitlines()
+    if line.strip().startswith("mezzotint ") and line.count("'") % 2 == 0
+]
+
+
+def test_the_page_of_benchmarks_is_what_the_results_say():
+    done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / "report.py"), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_report_shows_the_newest_of_each_part(tmp_path):
+    report = runpy.run_path(str(ROOT / "benchmarks" / "report.py"))
+    rows = [{"name": "a|b", "seconds": {"median": 2.0, "low": 1.0, "high": 3.25, "samples": [1.0]}, "recipe": "--cache dual", "speedup": 1.25}]
+    (tmp_path / "2026-01-01-cpu-x.json").write_text('{"rows": [{"old": 1}]}')
+    (tmp_path / "2026-01-02-cpu-x.json").write_text(json.dumps({"rows": rows, "model": "bundled", "machine": "here", "command": "mezzotint bench"}))
+    page = report["page"](tmp_path)
+    assert "| a\\|b | 2 (1–3.25) | `--cache dual` | 1.25 |" in page
+    assert "    mezzotint bench\n" in page
+    assert "old" not in page
+    (tmp_path / "mine.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"mine\.json"):
+        report["page"](tmp_path)
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[f"{page}: {line[10:70]}" for page, line in COMMANDS])
+def test_commands_parse(page, line, tmp_path, monkeypatch):
+    words = shlex.split(line, comments=True)[1:]
+    if words[0] == "eval" and "--shots" not in options_of("eval"):
+        pytest.skip("`mezzotint eval` has no public benchmarks here yet")
+    monkeypatch.chdir(tmp_path)
+    for word in words:
+        if word.endswith(".json"):
+            (tmp_path / word).write_text("{}")
+    args = parser().parse_args(words)
+    if words[0] == "bench":
+        recipes = chosen(args.recipes or ["plain"], options.fields_of(args))
+        assert set(parse(args.replay or ())) <= {None, *recipes}
+        importlib.import_module("mezzotint.cli.bench").check(args)
+    elif hasattr(args, "recipe") and hasattr(args, "gen_length"):
+        options.recipe_of(args, mz.Recipe())
+
+
+def options_of(command: str) -> set[str]:
+    subs = next(action for action in parser()._actions if action.dest == "command")
+    return {option for action in subs.choices[command]._actions for option in action.option_strings}  # type: ignore[union-attr]
+
+
+def test_references_exist():
+    for page in PAGES:
+        for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+            module, _, last = name.rpartition(".")
+            assert getattr(importlib.import_module(module), last).__doc__, f"{page.name}: {name} has no docstring"
+
+
+def test_the_first_page_runs(capsys):
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(block, "index.md", "exec"), {})
+    assert capsys.readouterr().out.split()[-1] in ("stop", "length")
+
+
+@pytest.fixture(scope="module")
+def stride():
+    """The example of `docs/extending.md`, run as it stands; the registry is put back afterwards."""
+    before = dict(SUFFIXES)
+    found = runpy.run_path(str(ROOT / "examples" / "stride.py"))
+    yield found
+    SUFFIXES.clear()
+    SUFFIXES.update(before)
+
+
+def test_the_example_of_a_method_is_one(stride, tiny):
+    plain = mz.Recipe(gen_length=48, block_length=8, steps=12)
+    prompt = torch.arange(5, 18)[None]
+    baseline = mz.denoise_all(tiny["llada"], prompt, plain)
+    assert torch.equal(mz.denoise_all(tiny["llada"], prompt, plain.with_(suffix="stride:every=1")).tokens, baseline.tokens)
+    for cache in ("none", "prefix", "dual"):
+        recipe = plain.with_(suffix="stride:every=4,near=4", cache=cache)
+        found = mz.denoise_all(tiny["llada"], prompt, recipe)
+        assert found.positions_computed < mz.denoise_all(tiny["llada"], prompt, plain.with_(cache=cache)).positions_computed
+        assert (found.tokens[0, 13:] != tiny["llada"].config.mask_id).all()
+        assert mz.Recipe.from_json(recipe.to_json()) == recipe
+    with pytest.raises(ValueError, match="every=0"):
+        stride["Stride"](0)
+    assert stride["result"].positions_computed > 0
+
+
+def test_the_example_sees_what_it_says(stride):
+    canvas = mz.Canvas.gaps([[1, 2], 8, [3, 4], 3], 9, torch.device("cpu"))
+    visible = stride["Stride"](every=3, near=1).begin(canvas, torch.Generator())(mz.Block(0, 2, 4))
+    assert visible.tolist() == [0, 1, 2, 3, 4, 7, 10, 11, 13]
+
+
+def test_pages_that_the_program_writes():
+    pytest.importorskip("mkdocs", reason="the site needs the extra `docs`")
+    pages = runpy.run_path(str(ROOT / "docs" / "pages.py"))
+    commands, recipes, methods = pages["commands"](), pages["recipes"](), pages["methods"]()
+    assert all(f"## mezzotint {name}\n" in commands for name in importlib.import_module("mezzotint.cli").COMMANDS)
+    assert all(f"| `{name}` |" in recipes for name in RECIPES)
+    assert "[DPad](dpad.md)" in methods
+    assert "`threshold:tau=0.9`" in methods
+    assert "::: mezzotint.cache.none.NoCache" in methods
+    assert dataclasses.is_dataclass(mz.NoCache)
+
+
+def test_measured_rows_stand_on_their_methods_page(tmp_path, monkeypatch):
+    pytest.importorskip("mkdocs", reason="the site needs the extra `docs`")
+    pages = runpy.run_path(str(ROOT / "docs" / "pages.py"))
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    rows = [
+        {"name": "dual", "recipe": "--commit threshold --cache dual", "exact_match": 0.5, "speedup": 3.0},
+        {"name": "plain", "recipe": "", "length": 2048, "speedup": {"median": 1.0, "low": 1.0, "high": 1.0}},
+    ]
+    (results / "2026-01-01-cpu-x.json").write_text(json.dumps({"rows": rows}))
+    monkeypatch.setitem(pages["measured"].__globals__, "ROOT", tmp_path)
+    told = pages["measured"](["cache=dual"], [])
+    assert told == "* [cpu x](../benchmarks.md#cpu-x): `dual`, 50.0 % right, 3.00 times the speed of the table's first row"
+    assert "Nothing" in pages["measured"](["cache=du"], [])
+    assert "Nothing" in pages["measured"](["cache=prefix"], [])
+
+
+def test_docstrings_become_lists():
+    pytest.importorskip("griffe", reason="the site needs the extra `docs`")
+    listed = runpy.run_path(str(ROOT / "docs" / "docstrings.py"))["listed"]
+    assert listed("What.\n\nwindow: places\n    and more; k, a: shares.\n\nEnd: not one.") == (
+        "What.\n\n* **window**: places and more\n* **k, a**: shares.\n\nEnd: not one."
+    )

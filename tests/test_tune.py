@@ -1,0 +1,131 @@
+"""The search for a recipe: the order of the rungs, what is kept, that quality binds, and the file it writes."""
+
+import json
+
+import pytest
+
+import mezzotint as mz
+from mezzotint.bench.questions import Question, gather
+from mezzotint.bench.tuning import ranked, rungs, space, tune, work
+from mezzotint.cli import main
+from mezzotint.recipes import RECIPES, read
+
+REFERENCE = mz.Recipe(gen_length=16, block_length=16)
+
+
+def test_rungs_grow_by_three_up_to_all_questions():
+    assert rungs(95, 40) == [5, 14, 40]
+    assert rungs(95, 400) == [15, 45, 134, 400]
+    assert rungs(3, 40) == [40]
+    assert rungs(1000, 3) == [3]
+
+
+def test_ranking_takes_frontier_after_frontier():
+    points = {"slow good": (9.0, 1.0), "fast bad": (1.0, 0.2), "slow bad": (9.5, 0.1), "middle": (4.0, 0.8), "worse middle": (5.0, 0.8)}
+    assert ranked(points) == ["fast bad", "middle", "slow good", "worse middle", "slow bad"]
+
+
+def test_the_space_holds_the_hand_written_recipes():
+    found = list(space(mz.Recipe(), 100, "cpu").values())
+    for name in ("threshold", "factor", "entropy-bound", "prefix", "dual", "dkv", "dkv-prefill", "dllm-cache"):
+        assert RECIPES[name].recipe in found, name
+    assert all(isinstance(r.attention, mz.Dense) for r in found)
+    assert any(isinstance(r.attention, mz.SparseD) for r in space(mz.Recipe(), 4096, "cpu").values())
+    assert any(r.block_length == 32 for r in space(mz.named("dream-greedy"), 100, "cpu").values())
+    assert not any(isinstance(r.suffix, mz.DPad | mz.NoSuffix) for r in space(REFERENCE, 100, "cpu").values())
+    assert mz.Recipe() not in found
+
+
+CANDIDATES = {
+    "careful": REFERENCE.with_(commit="threshold:tau=0.95"),
+    "hasty": REFERENCE.with_(commit="quota", steps=1),
+    "slow": REFERENCE.with_(cache="prompt"),
+    "cached": REFERENCE.with_(commit="threshold:tau=0.95", cache="dual"),
+}
+
+
+@pytest.fixture(scope="module")
+def found(bundled):
+    model, tokenizer = bundled
+    asked: list[str] = []
+    result = tune(model, tokenizer, gather(["lists"], 6), REFERENCE, CANDIDATES, max_loss=0, measure="positions", report=asked.append)
+    return result, asked
+
+
+def test_quality_binds(found):
+    """One forward for everything is cheapest and wrong; what is chosen is as right as the reference and cheaper."""
+    result, _ = found
+    assert result.name in ("careful", "cached")
+    assert result.recipe == CANDIDATES[result.name]
+    assert result.search["loss"] <= 0
+    assert result.check["loss"] <= 0
+    assert (result.search["questions"], result.check["questions"]) == (4, 2)
+    assert result.search["forwards"] < 8
+    hasty = next(row for row in result.frontier if row["name"] == "hasty")
+    assert hasty["loss"] > 0
+    assert hasty["ci"][0] <= hasty["loss"] <= hasty["ci"][1]
+
+
+def test_no_question_is_put_twice(found):
+    result, asked = found
+    assert asked.count("reference") == 6
+    assert all(asked.count(name) in (4, 6) for name in CANDIDATES)
+    assert len(asked) <= work(len(CANDIDATES), 6)
+    assert result.rungs == [{"questions": 4, "recipes": 4}]
+
+
+def test_without_anything_better_the_reference_stays(bundled):
+    model, tokenizer = bundled
+    result = tune(model, tokenizer, gather(["lists"], 6), REFERENCE, {"slow": CANDIDATES["slow"]}, measure="forwards")
+    assert (result.name, result.recipe) == ("reference", REFERENCE)
+
+
+def test_a_search_that_could_see_nothing_is_refused(bundled):
+    model, tokenizer = bundled
+    with pytest.raises(ValueError, match="too few"):
+        tune(model, tokenizer, gather(["lists"], 2), REFERENCE, CANDIDATES)
+    impossible = [Question("Copy these words: amber", "not that", "exact")] * 6
+    with pytest.raises(ValueError, match="answers none of the 6"):
+        tune(model, tokenizer, impossible, REFERENCE.with_(steps=2), {})
+
+
+def test_the_command_writes_a_recipe_that_commands_take(tmp_path, capsys, monkeypatch):
+    from mezzotint.bench import tuning
+
+    monkeypatch.setattr(tuning, "COMMITS", ({"commit": "threshold:tau=0.9", "confidence": "probability"},))
+    monkeypatch.setattr(tuning, "CACHES", ({}, {"cache": "dual"}))
+    questions = tmp_path / "questions.jsonl"
+    lines = [{"prompt": e.prompt, "answer": e.answer} for e in gather(["lists"], 6)]
+    questions.write_text("\n".join(map(json.dumps, lines)))
+    out = tmp_path / "swift.json"
+    words = ["--gen-length", "16", "--block-length", "16", "--max-loss", "100", "--by", "positions", "--out", str(out)]
+    assert main(["tune", "--task", str(questions), *words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    chosen = read(out)
+    assert chosen.name == "swift"
+    assert chosen.recipe.to_dict() == told["recipe"]
+    assert "kept out of the search" in chosen.source
+    assert main(["generate", "Copy these words: amber", "--recipe", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"] == told["recipe"]
+    assert main(["tune", "--task", str(questions), *words]) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--task", "chess"], ["task='chess'", "math"]),
+        (["--task", "lists", "--out", "x.yaml"], ["x.yaml", ".json"]),
+        (["--task", "lists", "--max-loss", "101"], ["max_loss=101"]),
+        (["--task", "lists", "--by", "joy"], ["by='joy'", "seconds"]),
+        (["--task", "lists", "--count", "0"], ["count=0"]),
+        (["/no/such/model", "--task", "lists"], ["/no/such/model"]),
+    ],
+    ids=lambda part: " ".join(part)[:40],
+)
+def test_bad_input_is_one_line(words, named, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune", *words]) == 2
+    told = capsys.readouterr()
+    assert len(told.err.strip().splitlines()) == 1
+    assert all(word in told.err for word in named), told.err
