@@ -56,8 +56,9 @@ def test_a_kernel_equals_masked_dense_attention(layout, padded, impl):
         valid[1, :20] = False
         mask = mask & valid[:, None, None]
     wanted = torch.nn.functional.scaled_dot_product_attention(*(x.double() for x in (q, k, v)), attn_mask=mask, enable_gqa=True).nan_to_num()
-    found = block_sparse(q, k, v, rows, keys, Choice.of(chosen), 16, valid=valid, impl=impl)
-    assert_close(found.double(), wanted, atol=2e-6, rtol=1e-5)
+    for whole in (None, keys.whole(2, valid)):
+        found = block_sparse(q, k, v, rows, keys, Choice.of(chosen, whole), 16, valid=valid, impl=impl)
+        assert_close(found.double(), wanted, atol=2e-6, rtol=1e-5)
 
 
 def test_the_choice_matters_to_flex():

@@ -58,14 +58,17 @@ def flex(
     b, _, count, _ = q.shape
     row_tiles, key_tiles = bucket(len(rows.tiles)), bucket(len(keys.tiles))
     real = keys.real(b, valid)
-    some, full = choice.split(~real.view(b, -1, size).all(-1))
+    choice = choice.each(q.shape[1])
+    most = choice.index.shape[-1]
+    behind = (choice.whole[..., None] + torch.arange(most, device=q.device)).clamp_max(most - 1)
+    some, full = (choice.count - choice.whole, choice.index.gather(-1, behind)), (choice.whole, choice.index)
     real = torch.nn.functional.pad(real, (0, key_tiles * size - real.shape[1]))
     q, k, v = (
         torch.nn.functional.pad(t.spread(x), (0, 0, 0, tiles * size - len(t.index)))
         for x, t, tiles in ((q, rows, row_tiles), (k, keys, key_tiles), (v, keys, key_tiles))
     )
     more = row_tiles - len(rows.tiles)
-    counts = [torch.nn.functional.pad(part.count, (0, more)) for part in (some, full)]
-    lists = [torch.nn.functional.pad(part.index, (0, key_tiles - part.index.shape[-1], 0, more)) for part in (some, full)]
+    counts = [torch.nn.functional.pad(count, (0, more)) for count, _ in (some, full)]
+    lists = [torch.nn.functional.pad(index, (0, key_tiles - most, 0, more)) for _, index in (some, full)]
     out = compiled()(q, k, v, counts[0], lists[0], counts[1], lists[1], real, size)
     return rows.collect(out, count)
