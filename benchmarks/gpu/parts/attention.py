@@ -71,7 +71,7 @@ def dense_error(case: Case, out: Tensor) -> float:
 
 
 def cells(settings: Settings) -> list[Cell]:
-    lengths, sizes, selects = ((256,), (32,), (0.3,)) if settings.quick else ((65536, 32768, 8192, 16384, 4096), (128, 64), (0.3, 0.1, 0.5))
+    lengths, sizes, selects = ((150,), (32,), (0.3,)) if settings.quick else ((65536, 32768, 8192, 16384, 4096), (128, 64), (0.3, 0.1, 0.5))
     plans = [(shape, length, size) for length in lengths for size in sizes for shape in ("llada-8b", "dream-7b")]
     return [Cell(f"{shape} {length} block {size}", partial(compare, settings, shape, length, size, selects), 240) for shape, length, size in plans]
 
@@ -89,7 +89,7 @@ def compare(settings: Settings, shape: str, length: int, size: int, selects: tup
         label = f"select {select:g}" + (f" shared by {sharing}" if sharing > 1 else "")
         for impl, call in sparse_calls(settings, shape, case, size, sharing, length).items():
             admit(settings, case.q, f"{label}: {impl}", call, partial(sparse_error, case), calls, errors, failed)
-    found, more = measure.timed(calls, settings.device, 0.1 if settings.quick else 5.0, least=3 if settings.quick else 5, most=3 if settings.quick else 30)
+    found, more = measure.timed(calls, settings.device, 0.0 if settings.quick else 5.0, least=2 if settings.quick else 5, most=30)
     dense = {name: t for name, t in found.items() if name.startswith("dense: ")}
     best = anchors.fastest(dense)
     whole = 4 * first.q.shape[-1] * first.q.shape[1] * length**2

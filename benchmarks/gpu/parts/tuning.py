@@ -46,7 +46,7 @@ def candidates(settings: Settings, dim: int, size: int, sharing: int) -> list:
 def sweep(settings: Settings, shape: str, size: int, sharing: int) -> dict:
     from mezzotint.kernels.block_sparse.fused import fused
 
-    case = inputs(settings, shape, 256 if settings.quick else 32768, size, 0.3, sharing)
+    case = inputs(settings, shape, 150 if settings.quick else 32768, size, 0.3, sharing)
     calls, errors, failed = {}, {}, {}
     tried = {str(tuple(asdict(t).values())): t for t in candidates(settings, case.q.shape[-1], size, sharing)}
     for name, tuned in tried.items():
@@ -63,7 +63,7 @@ def sweep(settings: Settings, shape: str, size: int, sharing: int) -> dict:
         quick, more = measure.timed(calls, settings.device, 0.0, least=2)
         failed |= more
         calls = {name: calls[name] for name in sorted(quick, key=lambda n: quick[n].median)[:6]}
-    found, more = measure.timed(calls, settings.device, 3.0, most=3 if settings.quick else 20)
+    found, more = measure.timed(calls, settings.device, 0.0 if settings.quick else 3.0, least=2, most=20)
     ordered = sorted(found, key=lambda name: found[name].median)
     torch.cuda.empty_cache() if settings.device.type == "cuda" else None
     return {
