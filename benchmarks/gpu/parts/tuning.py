@@ -28,7 +28,7 @@ def candidates(settings: Settings, dim: int, size: int, sharing: int) -> list:
     from mezzotint.kernels.block_sparse.fused import Tuning, tuning
 
     if settings.quick:
-        return [tuning(dim, size, sharing), Tuning(16, 16, 2, 4, 2, True)]
+        return [tuning(dim, size, sharing), Tuning(16, 16, 2, 4, 2, True, True)]
     found = [tuning(dim, size, sharing)]
     for rows in {min(size, 128), min(size, 64)}:
         for heads in {1, max(1, min(128 // rows, 1 << (sharing - 1).bit_length()))}:
@@ -39,7 +39,8 @@ def candidates(settings: Settings, dim: int, size: int, sharing: int) -> list:
                     for stages in (2, 3, 4):
                         needed = 2 * dim * (rows * heads + 2 * columns * stages)
                         if needed <= 227 * 1024:
-                            found += [Tuning(rows, columns, heads, warps, stages, descriptors) for descriptors in (False, True)]
+                            ways = ((False, False), (False, True), (True, False), (True, True))
+                            found += [Tuning(rows, columns, heads, warps, stages, descriptors, ahead) for descriptors, ahead in ways]
     return list(dict.fromkeys(found))
 
 

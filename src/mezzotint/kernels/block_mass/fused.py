@@ -74,14 +74,23 @@ def weigh_tiles(
             ahead, ahead_sum = peak, sums
             peak = tl.full([ROWS], -float("inf"), tl.float32)
             sums = tl.zeros([ROWS], tl.float32)
-        for nth in range(part * first * parts, (first if part == 0 else key_tiles) * parts):
-            key_tile = nth // parts
-            place = tl.load(key_starts + key_tile) + (nth % parts) * COLUMNS + columns
-            real = place < tl.load(key_starts + key_tile + 1)
+        start, stop = part * first * parts, (first if part == 0 else key_tiles) * parts
+        begins = key_starts + tl.minimum(start // parts, key_tiles - 1)
+        at = tl.load(begins) + (start % parts) * COLUMNS + columns
+        seen = (at < tl.load(begins + 1)) & (start < stop)
+        if PADDED:
+            seen = seen & (tl.load(valid_row + at, mask=seen, other=0) != 0)
+        k = tl.load(k_base + at[None, :].to(tl.int64) * k_strides[2] + dims[:, None], mask=seen[None, :], other=0.0)
+        found = tl.dot(q, k, input_precision="ieee")
+        for nth in range(start, stop):  # the next keys' product runs while this turn's exponentials are computed
+            scores = found * scale + tl.where(seen, 0.0, -float("inf"))[None, :]
+            after = tl.minimum(nth + 1, stop - 1)
+            at = tl.load(key_starts + after // parts) + (after % parts) * COLUMNS + columns
+            seen = at < tl.load(key_starts + after // parts + 1)
             if PADDED:
-                real = real & (tl.load(valid_row + place, mask=real, other=0) != 0)
-            k = tl.load(k_base + place[None, :].to(tl.int64) * k_strides[2] + dims[:, None], mask=real[None, :], other=0.0)
-            scores = tl.dot(q, k, input_precision="ieee") * scale + tl.where(real, 0.0, -float("inf"))[None, :]
+                seen = seen & (tl.load(valid_row + at, mask=seen, other=0) != 0)
+            k = tl.load(k_base + at[None, :].to(tl.int64) * k_strides[2] + dims[:, None], mask=seen[None, :], other=0.0)
+            found = tl.dot(q, k, input_precision="ieee")
             top = tl.max(scores, 1)
             base = tl.where(top == -float("inf"), 0.0, top)
             mine = tl.sum(tl.exp2(scores - base[:, None]), 1)
@@ -102,10 +111,10 @@ def weigh_tiles(
     for chunk in range(0, key_tiles * parts, TOGETHER):
         these = chunk + tl.arange(0, TOGETHER)
         some, later = these < key_tiles * parts, these >= first * parts
-        found = tl.load(logs + these[:, None] * ROWS + turns[None, :], mask=some[:, None], other=-float("inf"))
-        share = tl.where(here[None, :], tl.exp2(found - level[None, :]), 0.0)
+        stored = tl.load(logs + these[:, None] * ROWS + turns[None, :], mask=some[:, None], other=-float("inf"))
+        share = tl.where(here[None, :], tl.exp2(stored - level[None, :]), 0.0)
         tl.store(totals + these, tl.sum(share, 1) / filled, mask=some)
-        share = tl.where(here[None, :] & later[:, None], tl.exp2(found - inner[None, :]), 0.0)
+        share = tl.where(here[None, :] & later[:, None], tl.exp2(stored - inner[None, :]), 0.0)
         tl.store(withins + these - first * parts, tl.sum(share, 1) / filled, mask=some & later)
 
 

@@ -25,7 +25,8 @@ class Tuning:
 
     rows: positions of one program's row tile piece, per head, at most the tile; columns: keys per product, at most the tile; heads: at most so many query
     heads that share a list in one program, a power of two; warps, stages: as Triton means them; descriptors: keys and values come by the tensor memory accelerator
-    (Hopper and later) instead of pointers.
+    (Hopper and later) instead of pointers; ahead: the next keys' product is begun before this turn's weights are computed, so that the matrix units need not wait
+    for the exponentials, at the price of registers.
     """
 
     rows: int
@@ -34,17 +35,19 @@ class Tuning:
     warps: int
     stages: int
     descriptors: bool = False
+    ahead: bool = False
 
 
-def tuning(dim: int, size: int, sharing: int) -> Tuning:
+def tuning(dim: int, size: int, sharing: int, hopper: bool = True) -> Tuning:
     """The default for heads of `dim` features, tiles of `size` positions and lists that serve `sharing` heads.
 
-    Products have 128 rows where a tile, or the heads that share it, has as many: two groups of four warps with 64 rows each.
+    Products have 128 rows where a tile, or the heads that share it, has as many: two groups of four warps with 64 rows each. On Hopper, whose matrix units run
+    beside the others, the next product is begun ahead.
     """
     rows = min(size, 128)
     heads = max(1, min(128 // rows, 1 << (sharing - 1).bit_length()))
     warps = 8 if rows * heads >= 128 and dim >= 128 else 4
-    return Tuning(rows, min(size, 64 if dim >= 128 else 128), heads, warps, 3 if dim <= 128 else 2)
+    return Tuning(rows, min(size, 64), heads, warps, 3 if dim <= 128 else 2, ahead=hopper)
 
 
 @triton.jit
@@ -81,6 +84,7 @@ def attend_tiles(
     PACK: tl.constexpr,
     PADDED: tl.constexpr,
     DESCRIBED: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     """One program: ROWS rows of one tile, of PACK heads that share a list. `scale` includes log2(e), since powers of two are what the hardware computes.
 
@@ -100,10 +104,14 @@ def attend_tiles(
     columns = tl.arange(0, COLUMNS)
     parts: tl.constexpr = SIZE // COLUMNS
 
-    at = q_start + batch * q_strides[0] + head[:, None].to(tl.int64) * q_strides[1] + rows[:, None].to(tl.int64) * q_strides[2] + dims[None, :]
-    q = tl.load(at, mask=here[:, None], other=0.0)
+    lies = q_start + batch * q_strides[0] + head[:, None].to(tl.int64) * q_strides[1] + rows[:, None].to(tl.int64) * q_strides[2] + dims[None, :]
+    q = tl.load(lies, mask=here[:, None], other=0.0)
     k_base = k_start + batch * k_strides[0] + source * k_strides[1]
     v_base = v_start + batch * v_strides[0] + source * v_strides[1]
+    k_row = (batch * k_places[0] + source * k_places[1]).to(tl.int32)
+    k_column = (source * k_places[2]).to(tl.int32)
+    v_row = (batch * v_places[0] + source * v_places[1]).to(tl.int32)
+    v_column = (source * v_places[2]).to(tl.int32)
     highest = tl.full([PACK * ROWS], -float("inf"), tl.float32)
     sums = tl.zeros([PACK * ROWS], tl.float32)
     mixed = tl.zeros([PACK * ROWS, DIM], tl.float32)
@@ -112,41 +120,54 @@ def attend_tiles(
     whole = tl.load(whole_start + stream)
     listing = index_start + stream * most
 
-    upcoming = tl.load(key_starts + tl.load(listing))
-    for nth in range(0, whole * parts):
-        place = upcoming + (nth % parts) * COLUMNS
-        upcoming = tl.load(key_starts + tl.load(listing + tl.minimum(nth + 1, whole * parts - 1) // parts))
-        if DESCRIBED:
-            k = tl.trans(k_described.load([(batch * k_places[0] + source * k_places[1]).to(tl.int32) + place, (source * k_places[2]).to(tl.int32)]))
-        else:
-            k = tl.load(k_base + (place + columns)[None, :].to(tl.int64) * k_strides[2] + dims[:, None])
+    turns = whole * parts
+    scores = tl.zeros([PACK * ROWS, COLUMNS], tl.float32)
+    if AHEAD:
+        at = tl.load(key_starts + tl.load(listing)) + columns
+        real = (at >= 0) & (turns > 0)
+        k = tl.load(k_base + at[None, :].to(tl.int64) * k_strides[2] + dims[:, None], mask=real[None, :], other=0.0)
         scores = tl.dot(q, k, input_precision="ieee")
+    for nth in range(0, turns):
+        place = tl.load(key_starts + tl.load(listing + nth // parts)) + (nth % parts) * COLUMNS
+        if AHEAD:
+            after = tl.minimum(nth + 1, turns - 1)
+            k_place = tl.load(key_starts + tl.load(listing + after // parts)) + (after % parts) * COLUMNS
+        else:
+            k_place = place
+        if DESCRIBED:
+            k = tl.trans(k_described.load([k_row + k_place, k_column]))
+        else:
+            k = tl.load(k_base + (k_place + columns)[None, :].to(tl.int64) * k_strides[2] + dims[:, None])
+        found = tl.dot(q, k, input_precision="ieee")
+        if not AHEAD:
+            scores = found
         peak = tl.maximum(highest, tl.max(scores, 1) * scale)
         weights = tl.exp2(scores * scale - peak[:, None])
         fade = tl.exp2(highest - peak)
         sums = sums * fade + tl.sum(weights, 1)
         mixed = mixed * fade[:, None]
         if DESCRIBED:
-            v = v_described.load([(batch * v_places[0] + source * v_places[1]).to(tl.int32) + place, (source * v_places[2]).to(tl.int32)])
+            v = v_described.load([v_row + place, v_column])
         else:
             v = tl.load(v_base + (place + columns)[:, None].to(tl.int64) * v_strides[2] + dims[None, :])
         mixed = tl.dot(weights.to(v.dtype), v, mixed, input_precision="ieee")
         highest = peak
+        scores = found
 
-    for nth in range(whole * parts, listed * parts):
+    for nth in range(turns, listed * parts):
         key_tile = tl.load(listing + nth // parts)
-        place = tl.load(key_starts + key_tile) + (nth % parts) * COLUMNS + columns
-        real = place < tl.load(key_starts + key_tile + 1)
+        at = tl.load(key_starts + key_tile) + (nth % parts) * COLUMNS + columns
+        real = at < tl.load(key_starts + key_tile + 1)
         if PADDED:
-            real = real & (tl.load(valid_start + batch * key_count + place, mask=real, other=0) != 0)
-        k = tl.load(k_base + place[None, :].to(tl.int64) * k_strides[2] + dims[:, None], mask=real[None, :], other=0.0)
+            real = real & (tl.load(valid_start + batch * key_count + at, mask=real, other=0) != 0)
+        k = tl.load(k_base + at[None, :].to(tl.int64) * k_strides[2] + dims[:, None], mask=real[None, :], other=0.0)
         scores = tl.where(real[None, :], tl.dot(q, k, input_precision="ieee") * scale, -float("inf"))
         peak = tl.maximum(highest, tl.max(scores, 1))
         base = tl.where(peak == -float("inf"), 0.0, peak)
         weights = tl.exp2(scores - base[:, None])
         fade = tl.exp2(highest - base)
         sums = sums * fade + tl.sum(weights, 1)
-        v = tl.load(v_base + place[:, None].to(tl.int64) * v_strides[2] + dims[None, :], mask=real[:, None], other=0.0)
+        v = tl.load(v_base + at[:, None].to(tl.int64) * v_strides[2] + dims[None, :], mask=real[:, None], other=0.0)
         mixed = tl.dot(weights.to(v.dtype), v, mixed * fade[:, None], input_precision="ieee")
         highest = peak
 
@@ -198,7 +219,8 @@ def fused(
         choice, lists = choice.each(heads), heads
     sharing = heads // lists
     out = q.new_empty(b, count, heads, dim).transpose(1, 2)
-    wanted = tuned or tuning(dim, size, sharing)
+    hopper = q.device.type == "cuda" and torch.cuda.get_device_capability(q.device) >= (9, 0)
+    wanted = tuned or tuning(dim, size, sharing, hopper)
     tuned = fallen_back().get((q.device, q.dtype, dim, size, wanted), wanted)
     while True:
         views = [described(x, tuned.columns) for x in (k, v)] if tuned.descriptors else [None, None]
@@ -241,6 +263,7 @@ def fused(
                     PACK=tuned.heads,
                     PADDED=valid is not None,
                     DESCRIBED=tuned.descriptors,
+                    AHEAD=tuned.ahead,
                     num_warps=tuned.warps,
                     num_stages=tuned.stages,
                 )
