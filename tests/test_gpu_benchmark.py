@@ -23,7 +23,9 @@ def bench(monkeypatch):
 
 
 def options(tmp_path: Path, *parts: str) -> argparse.Namespace:
-    return argparse.Namespace(parts=list(parts), device="cpu", dtype=None, results=tmp_path, quick=True, fresh=False, retry=False, total=30.0, folder=str(tmp_path))
+    return argparse.Namespace(
+        parts=list(parts), device="cpu", dtype=None, results=tmp_path, quick=True, fresh=False, retry=False, total=30.0, folder=str(tmp_path)
+    )
 
 
 def test_parts_in_small(tmp_path):

@@ -60,9 +60,7 @@ def once(call: Call, device: torch.device) -> float:
     return begin.elapsed_time(end) / 1e3
 
 
-def timed(
-    calls: dict[str, Call], device: torch.device, seconds: float, least: int = 3, most: int = 30
-) -> tuple[dict[str, Timing], dict[str, str]]:
+def timed(calls: dict[str, Call], device: torch.device, seconds: float, least: int = 3, most: int = 30) -> tuple[dict[str, Timing], dict[str, str]]:
     """Every call in turn, over and over, after two warm-up calls each; and why the ones that failed did.
 
     seconds: to spend on all of them after the warm-up, unless `least` rounds take longer. Each round begins with another call.

@@ -48,8 +48,8 @@ SHAPES = {"llada-8b": _LLADA, "dream-7b": _DREAM}
 
 @dataclass(frozen=True)
 class Settings:
-    """device, dtype: where and in what; quick: everything in small; best: the kernel tunings that were found fastest; minutes: what a part that goes on by itself
-    (training) may take now; folder: where such a part keeps its files."""
+    """device, dtype: where and in what; quick: everything in small; best: the kernel tunings that were found fastest; minutes: what a part that goes on by
+    itself (training) may take now; folder: where such a part keeps its files."""
 
     device: torch.device
     dtype: torch.dtype

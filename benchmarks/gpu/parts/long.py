@@ -8,10 +8,10 @@ from functools import partial
 
 import measure
 import torch
-from parts.step import backend, fastest_dense, sparse, steps_of
 from settings import Cell, Settings, random_model
 
 import mezzotint as mz
+from parts.step import backend, fastest_dense, sparse, steps_of
 
 GOAL = "64k and 1,024 steps: at least 10 times vanilla decoding with the fastest dense attention"
 MINUTES = 3.0
@@ -78,7 +78,14 @@ def real(settings: Settings, length: int) -> dict:
     seconds = [b - a for a, b in zip([0.0, *stamps], stamps, strict=False)]
     refreshes = [s for s, n in zip(seconds, computed, strict=True) if n > max(computed) // 2]
     assert len(computed) == recipe.steps, (len(computed), recipe.steps)
-    return {"seconds": stamps[-1], "seconds_dense": plain.seconds, "steps": len(seconds), "refreshes": len(refreshes), "refresh": refreshes, "computed": computed}
+    return {
+        "seconds": stamps[-1],
+        "seconds_dense": plain.seconds,
+        "steps": len(seconds),
+        "refreshes": len(refreshes),
+        "refresh": refreshes,
+        "computed": computed,
+    }
 
 
 def table(cells: dict[str, dict]) -> list[list[str]]:

@@ -5,7 +5,6 @@ from functools import partial
 import anchors
 import measure
 import torch
-from parts.attention import inputs
 from settings import Cell, Settings
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from mezzotint.attention import budget
 from mezzotint.kernels.block_mass import Mass, block_mass
 from mezzotint.kernels.block_sparse import available
 from mezzotint.kernels.tiles import Choice, Tiled
+from parts.attention import inputs
 
 GOAL = "at most 1.5 times one dense attention; no N × N tensor"
 MINUTES = 2.0

@@ -1,8 +1,8 @@
 """DPad's headline row by row on LLaDA-8B's shape (arXiv 2508.14148: 61.4 times vanilla at gen_length 1,024, 1-shot GSM8K), and what goes beyond it.
 
-Random weights answer nothing, so what the model would be sure of is replayed: a wrapper makes it sure of as many of the next tokens per forward as the published
-forwards say (2.8 within the answer), and of the stop id behind the answer. Samplers, rules, caches, suffix and early stop are the real ones. The published
-answers have 197 tokens, with DPad 116; every combination is also timed with 197, since a shorter answer is not the method's speed.
+Random weights answer nothing, so what the model would be sure of is replayed: a wrapper makes it sure of as many of the next tokens per forward as the
+published forwards say (2.8 within the answer), and of the stop id behind the answer. Samplers, rules, caches, suffix and early stop are the real ones.
+The published answers have 197 tokens, with DPad 116; every combination is also timed with 197, since a shorter answer is not the method's speed.
 """
 
 import statistics

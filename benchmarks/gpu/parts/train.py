@@ -19,7 +19,11 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def cells(settings: Settings) -> list[Cell]:
     limit = int(settings.minutes * 60) + 240
-    return [Cell("tokens per second", partial(rate, settings), 240), Cell("training", partial(piece, settings), limit), Cell("suite", partial(suite, settings), 400)]
+    return [
+        Cell("tokens per second", partial(rate, settings), 240),
+        Cell("training", partial(piece, settings), limit),
+        Cell("suite", partial(suite, settings), 400),
+    ]
 
 
 def launch(settings: Settings, folder: Path, schedule: float, minutes: float, *more: str) -> tuple[str, float]:
@@ -50,7 +54,13 @@ def rate(settings: Settings) -> dict:
         minutes = 0.02 if settings.quick else 1.0
         output, wall = launch(settings, Path(folder), minutes, minutes)
         state = counters(Path(folder))
-    return {"tokens": state["tokens"], "steps": state["step"], "tokens_per_second": state["tokens"] / state["seconds"], "wall": wall, "log": output.splitlines()[-3:]}
+    return {
+        "tokens": state["tokens"],
+        "steps": state["step"],
+        "tokens_per_second": state["tokens"] / state["seconds"],
+        "wall": wall,
+        "log": output.splitlines()[-3:],
+    }
 
 
 def piece(settings: Settings) -> dict:

@@ -5,10 +5,10 @@ from functools import partial
 
 import measure
 import torch
-from parts.attention import inputs, sparse_error
 from settings import Cell, Settings
 
 from mezzotint.kernels.block_sparse import available
+from parts.attention import inputs, sparse_error
 
 GOAL = "the fastest cut per head size, tile and heads that share a list"
 MINUTES = 4.0
@@ -34,7 +34,7 @@ def candidates(settings: Settings, dim: int, size: int, sharing: int) -> list:
         for heads in {1, max(1, min(128 // rows, 1 << (sharing - 1).bit_length()))}:
             for columns in {min(size, 128), min(size, 64)}:
                 for warps in (4, 8):
-                    if rows * heads * columns < 128 * 64 and warps == 8 or rows * heads * columns >= 128 * 128 and warps == 4:
+                    if (rows * heads * columns < 128 * 64 and warps == 8) or (rows * heads * columns >= 128 * 128 and warps == 4):
                         continue
                     for stages in (2, 3, 4):
                         needed = 2 * dim * (rows * heads + 2 * columns * stages)

@@ -1,7 +1,7 @@
 """Attention mass per pair of tiles as one Triton kernel that computes every score once.
 
-A row's share for a tile of keys is the softmax, over tiles, of the tiles' log-sums of exponentials. So one pass over the keys leaves one number per row and tile in
-scratch memory and the row's normaliser in registers; a second pass over those numbers, a tile's width fewer, normalises and averages them.
+A row's share for a tile of keys is the softmax, over tiles, of the tiles' log-sums of exponentials. So one pass over the keys leaves one number per row and
+tile in scratch memory and the row's normaliser in registers; a second pass over those numbers, a tile's width fewer, normalises and averages them.
 """
 
 # pyright: reportMissingImports=false, reportIndexIssue=false

@@ -24,9 +24,9 @@ class Tuning:
     """How the kernel is cut for the hardware; the result does not depend on it beyond rounding.
 
     rows: positions of one program's row tile piece, per head, at most the tile; columns: keys per product, at most the tile; heads: at most so many query
-    heads that share a list in one program, a power of two; warps, stages: as Triton means them; descriptors: keys and values come by the tensor memory accelerator
-    (Hopper and later) instead of pointers; ahead: the next keys' product is begun before this turn's weights are computed, so that the matrix units need not wait
-    for the exponentials, at the price of registers.
+    heads that share a list in one program, a power of two; warps, stages: as Triton means them; descriptors: keys and values come by the tensor memory
+    accelerator (Hopper and later) instead of pointers; ahead: the next keys' product is begun before this turn's weights are computed, so that the matrix units
+    need not wait for the exponentials, at the price of registers.
     """
 
     rows: int
@@ -46,8 +46,8 @@ def tuning(dim: int, size: int, sharing: int, hopper: bool = True) -> Tuning:
     """
     rows = min(size, 128)
     heads = max(1, min(128 // rows, 1 << (sharing - 1).bit_length()))
-    warps = 8 if rows * heads >= 128 and dim >= 128 else 4
-    return Tuning(rows, min(size, 64), heads, warps, 3 if dim <= 128 else 2, ahead=hopper)
+    wide = rows * heads >= 128
+    return Tuning(rows, min(size, 64), heads, 8 if wide else 4, 3 if wide and dim <= 128 else 2, ahead=hopper)
 
 
 @triton.jit
@@ -183,7 +183,7 @@ def fallen_back() -> dict[tuple, Tuning]:
 
 
 def described(x: Float[Tensor, "b h n d"], columns: int):
-    """x as a matrix for the tensor memory accelerator, with the places of a batch row, a head, and a head's first column; None if its layout does not allow it."""
+    """x as a matrix for the tensor memory accelerator, with the places of a batch row, a head and a head's first column; None if its layout forbids it."""
     try:
         from triton.tools.tensor_descriptor import TensorDescriptor
     except ImportError:
@@ -223,9 +223,9 @@ def fused(
     wanted = tuned or tuning(dim, size, sharing, hopper)
     tuned = fallen_back().get((q.device, q.dtype, dim, size, wanted), wanted)
     while True:
-        views = [described(x, tuned.columns) for x in (k, v)] if tuned.descriptors else [None, None]
-        if None in views:
-            views = [(x, (0, 0, 0)) for x in (k, v)]
+        views = [described(x, tuned.columns) or (x, None) if tuned.descriptors else (x, None) for x in (k, v)]
+        if any(places is None for _, places in views):
+            views = [(k, (0, 0, 0)), (v, (0, 0, 0))]
             tuned = replace(tuned, descriptors=False)
         pieces, packs = len(rows.tiles) * (size // tuned.rows), -(-sharing // tuned.heads)
         try:
