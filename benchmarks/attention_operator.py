@@ -54,7 +54,7 @@ def main() -> None:
         tiles = len(tiled.tiles)
         for select in args.selects:
             order = torch.rand(1, args.heads, tiles, tiles, generator=generator).argsort(-1)
-            choice = Choice.of((order < math.ceil(select * tiles)).to(device))
+            choice = Choice.of((order < math.ceil(select * tiles)).to(device), tiled.whole(1, None))
             sparse = partial(block_sparse, q, k, v, tiled, tiled, choice, args.block_size)
             calls = {impl: partial(sparse, impl=impl) for impl in impls} | {"dense": partial(F.scaled_dot_product_attention, q, k, v)}
             results = {name: call() for name, call in calls.items()}

@@ -56,8 +56,46 @@ def test_a_kernel_equals_masked_dense_attention(layout, padded, impl):
         valid[1, :20] = False
         mask = mask & valid[:, None, None]
     wanted = torch.nn.functional.scaled_dot_product_attention(*(x.double() for x in (q, k, v)), attn_mask=mask, enable_gqa=True).nan_to_num()
-    found = block_sparse(q, k, v, rows, keys, Choice.of(chosen), 16, valid=valid, impl=impl)
-    assert_close(found.double(), wanted, atol=2e-6, rtol=1e-5)
+    for whole in (None, keys.whole(2, valid)):
+        found = block_sparse(q, k, v, rows, keys, Choice.of(chosen, whole), 16, valid=valid, impl=impl)
+        assert_close(found.double(), wanted, atol=2e-6, rtol=1e-5)
+
+
+needs_triton = pytest.mark.skipif(bool(available("triton", "cpu")), reason=available("triton", "cpu") or "it is there")
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_heads_may_share_a_list(impl):
+    """Seven heads on each of two sets of keys, one list per set."""
+    q, k, v, rows, keys, chosen, mask = pieces(*LAYOUTS["whole"], 16, heads=14)
+    chosen, mask = (x[:, ::7].repeat_interleave(7, 1) for x in (chosen, mask))
+    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    found = block_sparse(q, k, v, rows, keys, Choice.of(chosen[:, ::7], keys.whole(2, None)), 16, impl=impl)
+    assert_close(found, wanted, atol=2e-6, rtol=1e-5)
+
+
+@needs_triton
+@pytest.mark.parametrize("transposed", [False, True])
+def test_how_the_kernel_is_cut_does_not_change_the_result(transposed):
+    """Rows and columns in pieces of a tile, packed heads, and the tensor memory accelerator, on both layouts that the model produces."""
+    from mezzotint.kernels.block_sparse.fused import Tuning, fused
+
+    q, k, v, rows, keys, chosen, mask = pieces(torch.arange(70), torch.arange(70), 40, 32, heads=6)
+    chosen, mask = (x[:, ::3].repeat_interleave(3, 1) for x in (chosen, mask))
+    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    if transposed:
+        q, k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
+    choice = Choice.of(chosen[:, ::3], keys.whole(2, None))
+    for tuned in (Tuning(32, 32, 2, 4, 2, True), Tuning(16, 16, 4, 4, 3, True, True), Tuning(32, 32, 1, 4, 2, False, True)):
+        assert_close(fused(q, k, v, rows, keys, choice, 32, None, tuned), wanted, atol=2e-6, rtol=1e-5)
+
+
+@needs_triton
+def test_block_mass_of_tiles_larger_than_a_product():
+    q, k, _, rows, keys, _, _ = pieces(torch.arange(260), torch.arange(260), 0, 256, heads=1, kv=1)
+    wanted, found = (block_mass(q, k, rows, keys, 256, 1, impl=impl) for impl in ("reference", "triton"))
+    assert_close(found.total, wanted.total, atol=1e-6, rtol=1e-5)
+    assert_close(found.within, wanted.within, atol=1e-6, rtol=1e-5)
 
 
 def test_the_choice_matters_to_flex():
@@ -70,18 +108,30 @@ def test_the_choice_matters_to_flex():
     assert (some - everything).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("impl", [p for p in IMPLEMENTATIONS if p.values[0] != "flex"])
+@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_block_mass_is_the_pooled_softmax(layout):
+def test_block_mass_is_the_pooled_softmax(layout, padded, impl):
     at, over, start = LAYOUTS[layout]
     q, k, _, rows, keys, _, _ = pieces(at, over, start, 16)
     grid = Grid(start, 16)
-    probability = (q.double() @ k.double().repeat_interleave(2, 1).transpose(-1, -2) / 4).softmax(-1)
+    scores = q.double() @ k.double().repeat_interleave(2, 1).transpose(-1, -2) / 4
+    valid = None
+    if padded:
+        valid = torch.ones(2, len(over), dtype=torch.bool)
+        valid[1, :20] = False
+        scores = scores.masked_fill(~valid[:, None, None], -torch.inf)
+    probability = scores.softmax(-1)
     nth_row, nth_key = (torch.searchsorted(t.tiles, grid.slots(p) // 16) for t, p in ((rows, at), (keys, over)))
     columns = torch.zeros(2, 4, len(at), len(keys.tiles), dtype=torch.double).index_add_(3, nth_key, probability)
     wanted = torch.stack([columns[:, :, nth_row == i].mean(2) for i in range(len(rows.tiles))], 2)
-    mass = block_mass(q, k, rows, keys, 16, 1)
+    first = int((keys.tiles < grid.prompt_tiles).sum())
+    mass = block_mass(q, k, rows, keys, 16, first, valid=valid, impl=impl)
     assert_close(mass.total.double(), wanted, atol=1e-6, rtol=1e-5)
-    assert_close(mass.within.sum(-1), torch.ones(mass.within.shape[:-1]))
+    inside = probability[..., nth_key >= first]
+    inside = torch.zeros(2, 4, len(at), len(keys.tiles), dtype=torch.double).index_add_(3, nth_key[nth_key >= first], inside / inside.sum(-1, keepdim=True))
+    within = torch.stack([inside[:, :, nth_row == i].mean(2) for i in range(len(rows.tiles))], 2)[..., first:]
+    assert_close(mass.within.double(), within, atol=1e-6, rtol=1e-5)
 
 
 def test_budgets():

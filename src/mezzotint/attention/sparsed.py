@@ -107,26 +107,29 @@ class SparseD:
 
 @dataclass(frozen=True)
 class Pattern:
-    """What one layer keeps, between numbered tiles: chosen is (b, heads, row_tiles, key_tiles); recall the attention mass that holds, fp32 scalar."""
+    """What one layer keeps, between numbered tiles: chosen is (b, heads, row_tiles, key_tiles); recall the attention mass that holds, fp32 scalar; sharing: how
+    many neighbouring heads have the same."""
 
     rows: Tiled
     keys: Tiled
     chosen: Bool[Tensor, "b h rows keys"]
     recall: Tensor
+    sharing: int = 1
 
-    def between(self, rows: Tiled, keys: Tiled) -> Choice:
+    def between(self, rows: Tiled, keys: Tiled, valid: Bool[Tensor, "b keys"] | None = None) -> Choice:
         """The choice for a forward's tiles. Tiles that the pattern does not know, or that hold more positions than it knew, are dense, and so are rows whose
         chosen tiles are all out of sight."""
+        whole, lists = keys.whole(self.chosen.shape[0], valid), self.chosen[:, :: self.sharing]
         if rows is self.rows and keys is self.keys:
-            return Choice.of(self.chosen)
+            return Choice.of(lists, whole)
         device = self.chosen.device
         parts, known = [], []
         for ours, theirs in ((rows, self.rows), (keys, self.keys)):
             place = torch.searchsorted(theirs.tiles, ours.tiles).clamp_max(len(theirs.tiles) - 1)
             parts.append(place.to(device))
             known.append(((theirs.tiles[place] == ours.tiles) & (ours.filled <= theirs.filled[place])).to(device))
-        chosen = self.chosen[:, :, parts[0]][..., parts[1]] | ~(known[0][:, None] & known[1])
-        return Choice.of(chosen | ~chosen.any(-1, keepdim=True))
+        chosen = lists[:, :, parts[0]][..., parts[1]] | ~(known[0][:, None] & known[1])
+        return Choice.of(chosen | ~chosen.any(-1, keepdim=True), whole)
 
 
 class SparseRun:
@@ -170,7 +173,7 @@ class SparseRun:
             elif impl is not None and layer in self.patterns:
                 rows, keys = self.tiled
                 if layer not in self.choices:
-                    self.choices[layer] = self.patterns[layer].between(rows, keys)
+                    self.choices[layer] = self.patterns[layer].between(rows, keys, scope.valid)
                 return block_sparse(q, k, v, rows, keys, self.choices[layer], self.settings.block_size, valid=scope.valid, impl=impl)
             return dense(layer, q, k, v, scope)
 
@@ -211,7 +214,8 @@ class SparseRun:
         if settings.share == "group":
             mass = Mass(*(self.mean_over_groups(m, k.shape[1]) for m in (mass.total, mass.within)))
         chosen = self.choose(mass, keys, moment)
-        return Pattern(rows, keys, chosen, (mass.total * chosen).sum(-1).mean())
+        sharing = q.shape[1] // k.shape[1] if settings.share == "group" else 1
+        return Pattern(rows, keys, chosen, (mass.total * chosen).sum(-1).mean(), sharing)
 
     @staticmethod
     def mean_over_groups(mass: Tensor, kv_heads: int) -> Tensor:

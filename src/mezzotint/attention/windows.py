@@ -71,7 +71,8 @@ def windowed(settings: SlidingWindow, first: int) -> Callable[[Moment], Attend]:
                 return dense(layer, q, k, v, scope)
             if kept is None:
                 rows, keys = (Tiled.of(p, Grid(0, size), q.device) for p in (scope.at, scope.over))
-                kept = rows, keys, Choice.of(pattern(rows, keys, scope, q.shape[0]).expand(-1, q.shape[1], -1, -1))
+                chosen = pattern(rows, keys, scope, q.shape[0]).expand(-1, k.shape[1], -1, -1)
+                kept = rows, keys, Choice.of(chosen, keys.whole(q.shape[0], scope.valid))
             return block_sparse(q, k, v, *kept, size, valid=scope.valid, impl=impl)
 
         return attend

@@ -35,13 +35,15 @@ class Tiled:
     """Some positions in their tiles.
 
     tiles, filled: (t,) the numbers of the tiles that hold any, and how many each holds, on the host; index: (t * size,) on the device, for every slot of these
-    tiles the place among the positions, -1 for a hole; back: (positions,) the slot of each, None if nothing moves.
+    tiles the place among the positions, -1 for a hole; back: (positions,) the slot of each, None if nothing moves; starts: (t + 1,) int32 on the device, the
+    place of each tile's first position and the end: positions are sorted, so a tile is a span of them.
     """
 
     tiles: Int[Tensor, " t"]
     filled: Int[Tensor, " t"]
     index: Int[Tensor, " slots"]
     back: Int[Tensor, " n"] | None
+    starts: Int[Tensor, " ends"]
 
     @staticmethod
     def of(positions: Int[Tensor, " n"], grid: Grid, device: torch.device) -> "Tiled":
@@ -52,7 +54,12 @@ class Tiled:
         index[back] = torch.arange(len(positions))
         filled = (index >= 0).view(-1, grid.size).sum(1)
         unmoved = torch.equal(back, torch.arange(len(positions)))
-        return Tiled(tiles, filled, index.to(device), None if unmoved else back.to(device))
+        starts = torch.nn.functional.pad(filled.cumsum(0), (1, 0)).to(torch.int32)
+        return Tiled(tiles, filled, index.to(device), None if unmoved else back.to(device), starts.to(device))
+
+    def whole(self, batch: int, valid: Bool[Tensor, "b n"] | None) -> Bool[Tensor, "b t"]:
+        """Which tiles have neither holes nor padding."""
+        return self.real(batch, valid).view(batch, len(self.tiles), -1).all(-1)
 
     def real(self, batch: int, valid: Bool[Tensor, "b n"] | None) -> Bool[Tensor, "b slots"]:
         """Which slots hold a position that may be seen; valid: False on padding."""
@@ -72,26 +79,32 @@ class Tiled:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which tiles of keys each tile of rows attends to, sorted, as lists.
+    """Which tiles of keys each tile of rows attends to, as lists.
 
-    index: (b, heads, row_tiles, most) int32, places in the forward's key tiles, only the first `count` count; count: (b, heads, row_tiles) int32.
+    index: (b, lists, row_tiles, most) int32, places in the forward's key tiles: first those known to be whole, then the others, each part sorted; only the
+    first `count` count; count, whole: (b, lists, row_tiles) int32, how many, and how many of them are whole. Each list serves heads / lists neighbouring
+    heads, which share their keys.
     """
 
-    index: Int[Tensor, "b h rows most"]
-    count: Int[Tensor, "b h rows"]
+    index: Int[Tensor, "b lists rows most"]
+    count: Int[Tensor, "b lists rows"]
+    whole: Int[Tensor, "b lists rows"]
 
     @staticmethod
-    def of(chosen: Bool[Tensor, "b h rows keys"]) -> "Choice":
+    def of(chosen: Bool[Tensor, "b lists rows keys"], whole: Bool[Tensor, "b keys"] | None = None) -> "Choice":
+        """whole: tiles without holes or padding (`Tiled.whole`), which kernels need not mask; None: none is known to be."""
         count = chosen.sum(-1, dtype=torch.int32)
-        order = torch.argsort(~chosen, dim=-1, stable=True)[..., : max(1, int(count.max()))]
-        return Choice(order.to(torch.int32), count)
+        if whole is None:
+            rank, sure = ~chosen, torch.zeros_like(count)
+        else:
+            inside = chosen & whole[:, None, None]
+            rank, sure = torch.where(inside, 0, 2 - chosen.to(torch.int8)).to(torch.int8), inside.sum(-1, dtype=torch.int32)
+        order = torch.argsort(rank, dim=-1, stable=True)[..., : max(1, int(count.max()))]
+        return Choice(order.to(torch.int32), count, sure)
 
-    def split(self, ragged: Bool[Tensor, "b keys"]) -> "tuple[Choice, Choice]":
-        """The lists of tiles with holes, and of those without."""
-        inside = torch.arange(self.index.shape[-1], device=self.index.device) < self.count[..., None]
-        holes = ragged[:, None, None].expand(*self.index.shape[:3], -1).gather(-1, self.index.long())
-        return self._filter(inside & holes), self._filter(inside & ~holes)
-
-    def _filter(self, keep: Bool[Tensor, "b h rows most"]) -> "Choice":
-        order = torch.argsort(~keep, dim=-1, stable=True)
-        return Choice(self.index.gather(-1, order), keep.sum(-1, dtype=torch.int32))
+    def each(self, heads: int) -> "Choice":
+        """The same with one list per head."""
+        lists = self.index.shape[1]
+        if lists == heads:
+            return self
+        return Choice(*(part.repeat_interleave(heads // lists, 1) for part in (self.index, self.count, self.whole)))

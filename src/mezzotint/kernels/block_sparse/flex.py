@@ -22,7 +22,7 @@ def bucket(count: int) -> int:
 
 
 @cache
-def compiled():
+def compiled(options: tuple[tuple[str, int | bool | str], ...]):
     @no_type_check  # the compiler cannot trace through run-time shape checks
     def attend(q, k, v, some_count, some_index, full_count, full_index, real, size):
         @no_type_check
@@ -39,7 +39,7 @@ def compiled():
             seq_lengths=(q.shape[2], k.shape[2]),
             compute_q_blocks=False,
         )
-        return flex_attention(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+        return flex_attention(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1], kernel_options=dict(options) or None)
 
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, 256)
     return torch.compile(attend, dynamic=False)
@@ -54,18 +54,23 @@ def flex(
     choice: Choice,
     size: int,
     valid: Bool[Tensor, "b cols"] | None,
+    options: dict[str, int | bool | str] | None = None,
 ) -> Float[Tensor, "b h rows d"]:
+    """options: FlexAttention's kernel options (BLOCK_M, BLOCK_N, num_warps, num_stages, USE_TMA, BACKEND, ...); None leaves the choice to PyTorch."""
     b, _, count, _ = q.shape
     row_tiles, key_tiles = bucket(len(rows.tiles)), bucket(len(keys.tiles))
     real = keys.real(b, valid)
-    some, full = choice.split(~real.view(b, -1, size).all(-1))
+    choice = choice.each(q.shape[1])
+    most = choice.index.shape[-1]
+    behind = (choice.whole[..., None] + torch.arange(most, device=q.device)).clamp_max(most - 1)
+    some, full = (choice.count - choice.whole, choice.index.gather(-1, behind)), (choice.whole, choice.index)
     real = torch.nn.functional.pad(real, (0, key_tiles * size - real.shape[1]))
     q, k, v = (
         torch.nn.functional.pad(t.spread(x), (0, 0, 0, tiles * size - len(t.index)))
         for x, t, tiles in ((q, rows, row_tiles), (k, keys, key_tiles), (v, keys, key_tiles))
     )
     more = row_tiles - len(rows.tiles)
-    counts = [torch.nn.functional.pad(part.count, (0, more)) for part in (some, full)]
-    lists = [torch.nn.functional.pad(part.index, (0, key_tiles - part.index.shape[-1], 0, more)) for part in (some, full)]
-    out = compiled()(q, k, v, counts[0], lists[0], counts[1], lists[1], real, size)
+    counts = [torch.nn.functional.pad(count, (0, more)) for count, _ in (some, full)]
+    lists = [torch.nn.functional.pad(index, (0, key_tiles - most, 0, more)) for _, index in (some, full)]
+    out = compiled(tuple((options or {}).items()))(q, k, v, counts[0], lists[0], counts[1], lists[1], real, size)
     return rows.collect(out, count)

@@ -20,7 +20,7 @@ def reference(
 ) -> Float[Tensor, "b h rows d"]:
     """Also the fast way on a CPU, where gathering costs little beside the products, and for few rows: what is not chosen is not even read."""
     b, heads, count, dim = q.shape
-    kv = k.shape[1]
+    kv, choice = k.shape[1], choice.each(heads)
     real = keys.real(b, valid).reshape(b, -1, size)
     whole = bool(real.all())
     tiles = len(keys.tiles)

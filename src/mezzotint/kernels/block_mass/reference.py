@@ -1,9 +1,4 @@
-"""Attention mass per (tile of rows, tile of keys), exact, without an N × N matrix: one tile of rows against all keys at a time.
-
-Memory is O(N · size + (N / size)²) per head. SparseD (arXiv 2509.24014, section 4) calls it the importance of a block.
-"""
-
-from dataclasses import dataclass
+"""Attention mass per pair of tiles as one reads it: one tile of rows against all keys at a time, a softmax, sums over tiles. Also the way on a CPU."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,31 +10,18 @@ CHUNK = 2**21
 """Scores held at once: small enough for a CPU's cache, enough to fill a GPU only with several heads."""
 
 
-@dataclass(frozen=True)
-class Mass:
-    """Mean over a tile's real rows of the attention they pay to each tile of keys, fp32; every row sums to 1.
-
-    total: (b, heads, row_tiles, key_tiles); within: (b, heads, row_tiles, key_tiles - first), the softmax taken over the keys from tile `first` on.
-    """
-
-    total: Float[Tensor, "b h rows keys"]
-    within: Float[Tensor, "b h rows some"]
-
-
-def block_mass(
+def reference(
     q: Float[Tensor, "b h rows d"],
     k: Float[Tensor, "b kv cols d"],
     rows: Tiled,
     keys: Tiled,
     size: int,
     first: int,
-    *,
-    valid: Bool[Tensor, "b cols"] | None = None,
-    scale: float | None = None,
-) -> Mass:
-    """q, k: after RoPE; first: the place of the first generation tile among `keys`; valid: False on padding; scale: of the scores, default 1/√d."""
-    b, heads, _, dim = q.shape
-    factor = dim**-0.5 if scale is None else scale
+    valid: Bool[Tensor, "b cols"] | None,
+    factor: float,
+) -> tuple[Float[Tensor, "b h tiles keys"], Float[Tensor, "b h tiles some"]]:
+    """The two parts of `Mass`; factor multiplies the scores."""
+    b, heads = q.shape[:2]
     groups = heads // k.shape[1]
     hidden = [(~row).nonzero()[:, 0] for row in keys.real(b, valid)]
     tiles, columns = len(keys.tiles), len(keys.index)
@@ -62,4 +44,4 @@ def block_mass(
                 generation = per_tile[..., first:]
                 total[row, some, tile] = per_tile.mean(1)
                 within[row, some, tile] = (generation / generation.sum(-1, keepdim=True).clamp_min(1e-30)).mean(1)
-    return Mass(total, within)
+    return total, within

@@ -1,0 +1,5 @@
+"""Attention mass per (tile of rows, tile of keys), exact, without an N × N matrix. `reference` is the oracle, `triton` the fast way on a GPU."""
+
+from mezzotint.kernels.block_mass.operator import IMPLEMENTATIONS, Mass, block_mass
+
+__all__ = ["IMPLEMENTATIONS", "Mass", "block_mass"]
