@@ -77,7 +77,7 @@ def weigh_tiles(
         start, stop = part * first * parts, (first if part == 0 else key_tiles) * parts
         begins = key_starts + tl.minimum(start // parts, key_tiles - 1)
         at = tl.load(begins) + (start % parts) * COLUMNS + columns
-        seen = (at < tl.load(begins + 1)) & (start < stop)
+        seen = at < tl.load(begins + 1) * tl.minimum(stop - start, 1)
         if PADDED:
             seen = seen & (tl.load(valid_row + at, mask=seen, other=0) != 0)
         k = tl.load(k_base + at[None, :].to(tl.int64) * k_strides[2] + dims[:, None], mask=seen[None, :], other=0.0)

@@ -123,8 +123,9 @@ def attend_tiles(
     turns = whole * parts
     scores = tl.zeros([PACK * ROWS, COLUMNS], tl.float32)
     if AHEAD:
-        at = tl.load(key_starts + tl.load(listing)) + columns
-        real = (at >= 0) & (turns > 0)
+        begin = tl.load(key_starts + tl.load(listing))
+        at = begin + columns
+        real = at < (begin + COLUMNS) * tl.minimum(turns, 1)
         k = tl.load(k_base + at[None, :].to(tl.int64) * k_strides[2] + dims[:, None], mask=real[None, :], other=0.0)
         scores = tl.dot(q, k, input_precision="ieee")
     for nth in range(0, turns):
