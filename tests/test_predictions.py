@@ -142,6 +142,7 @@ def test_intervals():
     low, high = wilson(0, 10)
     assert low == 0
     assert 0.2 < high < 0.35
+    assert wilson(4, 4)[1] == 1
     same = paired([True] * 50, [True] * 50)
     assert (same["difference"], same["changed"]) == (0, 0)
     assert same["ci"][0] < -0.01 < 0.01 < same["ci"][1]  # no change in 50 does not prove that there is none

@@ -15,7 +15,7 @@ def wilson(right: int, total: int, z: float = Z) -> tuple[float, float]:
     p, spread = right / total, z * z / total
     centre = (p + spread / 2) / (1 + spread)
     half = z * math.sqrt(p * (1 - p) / total + spread / (4 * total)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return 0.0 if right == 0 else max(0.0, centre - half), 1.0 if right == total else min(1.0, centre + half)
 
 
 def bootstrap(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
