@@ -3,8 +3,8 @@
 python benchmarks/caches.py --json
 python benchmarks/caches.py --pareto pareto.svg
 
-Every row answers the same held-out questions of the built-in tasks, one token per forward unless it says otherwise, and is compared with the first row question by
-question. The last rows are compositions; --pareto draws all of them, seconds against exact match.
+Every row answers the same held-out questions of the built-in tasks, one token per forward unless it says otherwise, and is compared with the first row
+question by question. The last rows are compositions; --pareto draws all of them, seconds against exact match.
 """
 
 import argparse

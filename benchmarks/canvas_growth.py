@@ -3,9 +3,9 @@
 python benchmarks/canvas_growth.py --json
 python benchmarks/canvas_growth.py --plot growth.svg
 
-The same questions are answered on canvases of 256 to 4,096 tokens, interleaved. `plain` decodes in parallel and stops early, as its rivals do, but sees and computes the
-whole canvas; `growing` is the canvas that follows the answer (max_tokens). Vanilla decoding (one token per forward to the end of the canvas) is timed on
-one question and only up to --vanilla tokens: it is what grows cubically.
+The same questions are answered on canvases of 256 to 4,096 tokens, interleaved. `plain` decodes in parallel and stops early, as its rivals do, but sees and
+computes the whole canvas; `growing` is the canvas that follows the answer (max_tokens). Vanilla decoding (one token per forward to the end of the canvas)
+is timed on one question and only up to --vanilla tokens: it is what grows cubically.
 """
 
 import argparse

@@ -16,7 +16,7 @@ from mezzotint.evaluation.tasks.words import KEYS
 
 BUCKETS = (48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 LONG_CANVASES = (128, 256, 512, 1024)
-MIX = {"repeat": 0.01, "recall": 0.03, "retrieval": 0.2, "lists": 0.22, "table": 0.1, "drill": 0.06, "math": 0.2, "tools": 0.1, "code": 0.07, "prose": 0.01}
+MIX = {"repeat": 0.01, "recall": 0.03, "retrieval": 0.19, "lists": 0.2, "table": 0.16, "drill": 0.03, "math": 0.22, "tools": 0.1, "code": 0.07, "prose": 0.01}
 
 WHOLE = ("code", "prose", "repeat", "table")
 """Tasks that are documents rather than answers: what follows them is padding that noise leaves alone."""

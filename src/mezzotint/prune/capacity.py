@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mezzotint.models.transformer import Layer, Transformer
-from mezzotint.prune.matrices import layers_of, replace
+from mezzotint.prune.matrices import layers_of, mlp_of, replace
 from mezzotint.prune.pruner import Run, SinkAwarePruner
 from mezzotint.prune.refit import refit
 from mezzotint.prune.structure import channels, settle, shape_of
@@ -77,7 +77,7 @@ def permute(layer: Layer, heads: list[int], key_heads: list[int], neurons: Tenso
             if value is not None:
                 replace(linear, leaf, value[order.to(value.device)])
     replace(layer.attention.out, "weight", layer.attention.out.weight[:, mine.to(layer.attention.out.weight.device)])
-    replace(layer.mlp.down, "weight", layer.mlp.down.weight[:, neurons.to(layer.mlp.down.weight.device)])
+    replace(mlp_of(layer).down, "weight", mlp_of(layer).down.weight[:, neurons.to(mlp_of(layer).down.weight.device)])
 
 
 def narrowed(ordered: Transformer, level: float, run: Run, head_order: list[list[int]], neuron_order: list[Tensor]) -> Transformer:

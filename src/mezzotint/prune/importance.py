@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.models.transformer import Layer
+from mezzotint.prune.matrices import mlp_of
 from mezzotint.prune.refit import Moments
 
 IMPORTANCES = ("energy", "fluctuation", "reconstruction")
@@ -43,7 +44,7 @@ def head_importance(layer: Layer, moments: Moments, kind: str) -> Float[Tensor, 
 
 
 def neuron_importance(layer: Layer, moments: Moments, kind: str) -> Float[Tensor, " neurons"]:
-    return channel_importance(layer.mlp.down.weight, moments, kind).clamp_min(0).sqrt()
+    return channel_importance(mlp_of(layer).down.weight, moments, kind).clamp_min(0).sqrt()
 
 
 def standard(values: list[Float[Tensor, " _"]]) -> list[Float[Tensor, " _"]]:

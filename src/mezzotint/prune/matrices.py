@@ -26,13 +26,18 @@ SITE_OF = {name: site for site, names in SITES.items() for name in names}
 def layers_of(model: Transformer) -> list[Layer]:
     """The layers, if they are of the kind that pruning knows. Raises ValueError for experts and for quantised weights."""
     layers = cast(list[Layer], list(model.layers))
-    if any(type(layer.mlp) is not MLP for layer in layers):
-        raise ValueError(f"a {model.config.family} model has layers without a plain MLP; pruning knows dense models only")
+    if any(type(layer.mlp) is not MLP or layer.mlp.gate is None for layer in layers):
+        raise ValueError(f"a {model.config.family} model has layers without a gated MLP; pruning knows dense models with one only")
     if any(getattr(model.config, name, None) is not None for name in ("block_length", "window")):
         raise ValueError(f"in a {model.config.family} model not every position sees every other; pruning knows fully bidirectional models only")
     if any(type(linear.weight.data) is not Tensor for layer in layers for linear in matrices(layer).values()):
         raise ValueError("the model is quantised; prune first, then quantise")
     return layers
+
+
+def mlp_of(layer: Layer) -> MLP:
+    """The MLP of a layer that `layers_of` let pass."""
+    return cast(MLP, layer.mlp)
 
 
 def matrices(layer: Layer) -> dict[str, nn.Linear]:

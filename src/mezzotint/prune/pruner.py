@@ -22,7 +22,7 @@ from mezzotint.prune import speed
 from mezzotint.prune.calibration import Calibration, Exposure, exposures, spans
 from mezzotint.prune.importance import head_importance, neuron_importance, removability, standard
 from mezzotint.prune.journal import Journal
-from mezzotint.prune.matrices import Stream, inputs, layers_of, replace, twin
+from mezzotint.prune.matrices import Stream, inputs, layers_of, mlp_of, replace, twin
 from mezzotint.prune.refit import Moments, refit
 from mezzotint.prune.settings import PRESETS, Goal, Structured
 from mezzotint.prune.structure import Kept, Repair, channels, cut, flops, head_units, keep, layer_flops, settle, shape_of, size_of, without_layers
@@ -438,7 +438,7 @@ class Run:
         width = model.config.head_dim
         mine = channels(thinner.heads, width).to(model.device)
         out = refit(layer.attention.out.weight, layer.attention.out.bias, moments["attention.out"], mine, settings.repair)
-        down, down_bias = layer.mlp.down.weight, layer.mlp.down.bias
+        down, down_bias = mlp_of(layer).down.weight, mlp_of(layer).down.bias
         nothing = torch.zeros_like(down[:, 0]) if down_bias is None else down_bias
         cut(model, index, thinner, Repair(out.weight, out.bias, down, nothing))
         layer = layers_of(model)[index]
@@ -446,7 +446,7 @@ class Run:
         moments = self.measure(stream, layer, targets)
         order = neuron_importance(layer, moments["mlp.down"], settings.importance).argsort()
         left = order[neurons:].sort().values
-        down = refit(layer.mlp.down.weight, layer.mlp.down.bias, moments["mlp.down"], left, settings.repair)
+        down = refit(mlp_of(layer).down.weight, mlp_of(layer).down.bias, moments["mlp.down"], left, settings.repair)
         second = Kept(tuple(range(len(thinner.heads))), tuple(range(len(thinner.kv_heads))), tuple(left.tolist()))
         cut(model, index, second, Repair(layer.attention.out.weight, layer.attention.out.bias, down.weight, down.bias))
         stream.layers = layers_of(model)

@@ -12,7 +12,7 @@ from mezzotint.models.config import ModelConfig
 from mezzotint.models.pruned import carve
 from mezzotint.models.shape import Shape
 from mezzotint.models.transformer import Layer, Transformer
-from mezzotint.prune.matrices import layers_of, replace, twin
+from mezzotint.prune.matrices import layers_of, mlp_of, replace, twin
 
 GROUPING = ("balanced", "group")
 
@@ -41,7 +41,7 @@ class Kept:
 
 def shape_of(layer: Layer) -> Shape:
     attention = layer.attention
-    return Shape(attention.heads, attention.kv_heads, layer.mlp.down.in_features, attention.out.bias is not None)
+    return Shape(attention.heads, attention.kv_heads, mlp_of(layer).down.in_features, attention.out.bias is not None)
 
 
 def head_units(shape: Shape, score: Float[Tensor, " heads"], grouping: str) -> list[tuple[int, ...]]:
@@ -87,7 +87,7 @@ def cut(model: Transformer, index: int, kept: Kept, repair: Repair | None = None
     """Replace a layer's matrices by physically smaller ones. Without a repair, what is left is as it was."""
     config, layer = model.config, layers_of(model)[index]
     before = shape_of(layer)
-    attention, mlp = layer.attention, layer.mlp
+    attention, mlp = layer.attention, mlp_of(layer)
     device = attention.q.weight.device
     mine, theirs = channels(kept.heads, config.head_dim).to(device), channels(kept.kv_heads, config.head_dim).to(device)
     neurons = torch.tensor(kept.neurons, device=device)
@@ -118,7 +118,7 @@ def settle(model: Transformer) -> None:
     layers = layers_of(model)
     if any(layer.attention.out.bias is not None for layer in layers):
         for layer in layers:
-            for linear in (layer.attention.out, layer.mlp.down):
+            for linear in (layer.attention.out, mlp_of(layer).down):
                 if linear.bias is None:
                     replace(linear, "bias", torch.zeros_like(linear.weight[:, 0]))
     model.config = dataclasses.replace(model.config, layers=len(layers), shapes=tuple(shape_of(layer) for layer in layers))

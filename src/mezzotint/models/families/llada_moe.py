@@ -7,7 +7,7 @@ The mask id is in no config.json.
 from mezzotint.models.config import Mixture, ModelConfig
 from mezzotint.models.families.fields import Fields
 from mezzotint.models.families.names import experts
-from mezzotint.models.families.qwen import INNER, QK_NORM
+from mezzotint.models.families.qwen import INNER, LAYER, OUTER, QK_NORM
 
 __all__ = ["LAYER", "OUTER", "configure", "inner", "recognises"]
 
