@@ -102,7 +102,7 @@ def break_index_outside(folder):
         (break_pickle, ["pytorch_model.bin", "pickle", "safetensors"]),
         (break_index_outside, ["../../etc/passwd"]),
         (lambda f: edit(f, architectures=["GPT2LMHeadModel"]), ["GPT2LMHeadModel", "LLaDAModelLM", "DreamModel"]),
-        (lambda f: edit(f, architectures=["LLaDAMoEModelLM"]), ["num_attention_heads", "a LLaDA-MoE checkpoint needs"]),
+        (lambda f: edit(f, architectures=["LLaDAMoEModelLM"]), ["which a LLaDA-MoE checkpoint needs"]),
         (lambda f: edit(f, n_heads=None), ["n_heads"]),
         (lambda f: edit(f, n_layers="three"), ["n_layers='three'"]),
         (lambda f: edit(f, alibi=True), ["alibi=True"]),
