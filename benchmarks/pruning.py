@@ -30,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("table", "speed", "both"), default="both")
     parser.add_argument("--samples", type=int, default=128, help="calibration samples")
+    parser.add_argument("--sample-length", type=int, default=128, help="their length, and that of the test samples")
     parser.add_argument("--questions", type=int, default=40, help="questions of each task; 0 leaves exact match out")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sparsities", default="0.3,0.5,0.7,2:4")
@@ -39,9 +40,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="little of everything: shows that it works, measures nothing")
     args = parser.parse_args()
     if args.quick:
-        args.samples, args.questions, args.seeds, args.sparsities, args.targets, args.length = 16, 0, 1, "0.5,2:4", "1.1", 128
+        args.samples, args.questions, args.seeds, args.sparsities, args.targets, args.length = 8, 0, 1, "0.5", "1.1", 128
+        args.sample_length = 48
     model, tokenizer = mz.load()
-    test = from_suite(tokenizer, count=16 if args.quick else 128, seed=1, held_out=True)
+    test = from_suite(tokenizer, count=8 if args.quick else 128, length=args.sample_length, seed=1, held_out=True)
     checks = masked_rows([(s.ids, s.start, s.end) for s in test], model.config.mask_id, draws=2 if args.quick else 8, seed=1)
     found: dict[str, Any] = {"part": args.part, "quick": args.quick, "machine": stamp()}
     dense = likelihood(model, checks)
@@ -69,7 +71,7 @@ def row(model: Any, tokenizer: Any, args: argparse.Namespace, checks: list, dens
     ratio = 0.5 if ":" in sparsity else float(sparsity)
     drops, right = [], []
     for seed in range(args.seeds if method != "magnitude" else 1):
-        data = Calibration(from_suite(tokenizer, count=args.samples, seed=100 + seed), seed)
+        data = Calibration(from_suite(tokenizer, count=args.samples, length=args.sample_length, seed=100 + seed), seed)
         settings = Sparsity(method, ratio, pattern) if method == "magnitude" else Sparsity(method, ratio, pattern, batch=16)
         pruned = sparsify(model, data, settings).model
         drops.append(paired_increase(likelihood(pruned, checks), dense).relative)
@@ -80,7 +82,7 @@ def row(model: Any, tokenizer: Any, args: argparse.Namespace, checks: list, dens
 
 def curve(model: Any, tokenizer: Any, args: argparse.Namespace, test: tuple) -> list[dict[str, Any]]:
     """Speed against loss, without a bound on the loss, by ranking; and the balanced goal with it."""
-    data, validation = (list(from_suite(tokenizer, count=args.samples, seed=seed)) for seed in (200, 201))
+    data, validation = (list(from_suite(tokenizer, count=args.samples, length=args.sample_length, seed=seed)) for seed in (200, 201))
     settings = Structured(length=args.length, cost="flops" if args.quick else "measured")
     rows = []
     for ranking in ("combined",) if args.quick else ("combined", "importance", "instability"):

@@ -189,7 +189,10 @@ def show(report: dict[str, Any]) -> None:
         table.add_row("parameters", f"{report['parameter_ratio']:.1%} of the dense model's")
     else:
         table.add_row("zeros", f"{report['sparsity']:.1%} of the layers' weights ({report['method']}, pattern {report['pattern']})")
-    table.add_row("likelihood bound", f"{report['quality_drop']:+.2%}" + (f" (at most {bound:+.1%})" if bound is not None else ""))
+    table.add_row(
+        "likelihood bound",
+        f"{report['quality_drop']:+.2%} ± {report['quality_drop_standard_error']:.2%}" + (f" (at most {bound:+.1%})" if bound is not None else ""),
+    )
     if report.get("reached") is False:
         table.add_row("", "the target was not reached within the bound on quality, which wins; this is the fastest model found that keeps it")
     table.add_row("written to", report["out"])

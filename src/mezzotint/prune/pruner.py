@@ -555,6 +555,7 @@ class Run:
             "length": self.length,
             "quality_drop_threshold": goal.quality_drop_threshold,
             "quality_drop": drop,
+            "quality_drop_standard_error": paired_increase(likelihood(walk.model, self.pruner.checks), self.pruner.dense_quality).error,
             "reached": reached >= 0.95 * goal.target_speedup and drop <= goal.quality_drop_threshold,
             "parameter_ratio": after["parameters"] / before["parameters"],
             "memory_ratio": after["bytes"] / before["bytes"],
