@@ -157,10 +157,10 @@ def test_draws_follow_the_conditioned_distribution(toy):
     texts = matching(3, 3)
     weights = torch.tensor([sum(logits[0].log_softmax(-1)[p, t].item() for p, t in enumerate(ids)) for ids in texts], dtype=torch.float64).softmax(0)
     sampler, generator = Constrained(Sampler(temperature=1.0), toy, canvas, 3, (STOP,)), torch.Generator().manual_seed(0)
-    drawn = [tuple(sampler(logits, torch.ones(1, 3, dtype=torch.bool), [generator]).tokens[0].tolist()) for _ in range(600)]
+    drawn = [tuple(sampler(logits, torch.ones(1, 3, dtype=torch.bool), [generator]).tokens[0].tolist()) for _ in range(300)]
     shares = torch.tensor([drawn.count(ids) / len(drawn) for ids in texts], dtype=torch.float64)
     assert set(drawn) <= set(texts)
-    torch.testing.assert_close(shares, weights, atol=0.07, rtol=0)
+    torch.testing.assert_close(shares, weights, atol=0.1, rtol=0)
 
 
 def test_what_cannot_be_enforced_is_refused(bundled):
@@ -179,6 +179,6 @@ def test_what_cannot_be_enforced_is_refused(bundled):
     ):
         with pytest.raises(GrammarError, match=re.escape(named)):
             Specification.schema(schema)
-    for expression, named in (("(", "cannot be compiled"), ("[^\\x00-\\x{10FFFF}]", "matches nothing"), ("(?=a)b", "look"), ("(a{500}){500}", "")):
+    for expression, named in (("(", "cannot be compiled"), ("[^\\x00-\\x{10FFFF}]", "cannot be compiled"), ("(?=a)b", "cannot be compiled"), ("(a{500}){500}", "grammar|compiled")):
         with pytest.raises(GrammarError, match=named):
             compile_all(tokenizer, model.config.stop_ids, Specification.regex(expression), seconds=8.0)
