@@ -303,3 +303,32 @@ def test_a_run_beyond_the_trained_length_warns_once(tiny):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mz.denoise_all(model, PROMPT, recipe_for(steps=4))
+
+
+def test_sureness_spreads_to_neighbours_and_no_further():
+    confidence = torch.tensor([[0.95, 0.80, 0.60, 0.80]])
+    prediction = Prediction(torch.zeros(1, 4, dtype=torch.long), confidence, torch.ones(1, 4, dtype=torch.bool), [], at=torch.tensor([0, 4, 5, 20]))
+    leap = mz.LocalLeap(tau=0.9, relaxed=0.75, radius=4).begin(1, prediction.open)
+    assert leap(prediction).tolist() == [[True, True, False, False]]
+    strict = mz.LocalLeap(tau=0.9, relaxed=0.9, radius=4).begin(1, prediction.open)
+    assert strict(prediction).tolist() == mz.Threshold(0.9).begin(1, prediction.open)(prediction).tolist() == [[True, False, False, False]]
+    unsure = dataclasses.replace(prediction, confidence=confidence / 2)
+    assert leap(unsure).tolist() == [[True, False, False, False]]
+
+
+def test_a_shuffled_order_is_known_after_the_first_step_and_a_greedy_cache_follows_it(tiny):
+    for family in tiny:
+        plain = recipe_for(commit=mz.Shuffled())
+        order, planned = [], []
+        for step in mz.denoise(tiny[family], PROMPT, plain, seed=5):
+            order.append(step.block.start + step.accepted[0].nonzero()[:, 0])
+            planned.append(len(step.computed))
+        assert sorted(torch.cat(order).tolist()) == list(range(13, 45))
+        assert not torch.equal(torch.cat(order), torch.arange(13, 45))
+        exact = mz.denoise_all(tiny[family], PROMPT, plain.with_(cache=mz.GreedyCache(refresh=1)), seed=5)
+        assert torch.equal(exact.tokens, mz.denoise_all(tiny[family], PROMPT, plain, seed=5).tokens)
+        costs = [mz.denoise_all(tiny[family], PROMPT, plain.with_(cache=mz.GreedyCache(4, window)), seed=5).positions_computed for window in (0, 2, 4)]
+        assert costs == sorted(costs)
+        assert costs[-1] < 32 * 45 / 2
+    with pytest.raises(ValueError, match="choose commit=shuffled"):
+        recipe_for(cache=mz.GreedyCache())

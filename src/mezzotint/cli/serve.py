@@ -48,7 +48,17 @@ def run(args: argparse.Namespace) -> int:
 
     memory = None if args.memory is None else int(args.memory * 2**30)
     replica = EngineSettings(
-        args.model, options.device_of(args), args.dtype, args.rope_scaling, args.running, args.waiting, args.rows, args.length, memory, args.seconds
+        args.model,
+        options.device_of(args),
+        args.dtype,
+        args.rope_scaling,
+        args.running,
+        args.waiting,
+        args.rows,
+        args.length,
+        memory,
+        args.seconds,
+        **options.quirks(args),
     )
     accepted = keys(args.api_key_file)
     try:

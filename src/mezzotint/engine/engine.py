@@ -83,7 +83,8 @@ class Engine:
         from mezzotint.generation import load
 
         self.settings = settings
-        self.model, self.tokenizer = load(settings.model, device=settings.device, dtype=settings.dtype, rope_scaling=settings.rope_scaling)
+        names = ("device", "dtype", "rope_scaling", "mask_id", "block_causal", "weights")
+        self.model, self.tokenizer = load(settings.model, **{name: getattr(settings, name) for name in names})
         self.longest = settings.length or self.model.config.max_length
         self.budget = settings.memory or available(self.model.device)
         self.waiting: deque[Ticket] = deque()

@@ -21,8 +21,9 @@ whether it was alone."""
 
 
 def packable(ask: Ask) -> bool:
-    """Dense attention over one unpadded row, no guidance, nothing inside the layers. All else is asked alone."""
-    return ask.attend is dense and ask.through is None and ask.padding is None and isinstance(ask.network, Transformer) and len(ask.tokens) == 1
+    """Dense, full attention over one unpadded row of a model without experts, no guidance, nothing inside the layers. All else is asked alone."""
+    plain = isinstance(ask.network, Transformer) and ask.network.config.plain
+    return plain and ask.attend is dense and ask.through is None and ask.padding is None and len(ask.tokens) == 1
 
 
 class Packed:

@@ -138,9 +138,10 @@ class Run:
     def _update(self, step: Step) -> Update:
         start, block = self.canvas.start, (step.block.start - self.canvas.start, step.block.end - self.canvas.start)
         self.ids += [-1] * (self.canvas.length - start - len(self.ids))
-        self.ids[block[0] : block[1]] = step.ids[0].tolist()
+        self.ids[max(0, block[0]) : block[1]] = step.ids[0, max(0, -block[0]) :].tolist()
         before = self.known
-        while self.known < len(self.ids) and self.ids[self.known] >= 0 and (self.limit is None or self.known < self.limit):
+        final = block[0] if step.tentative else len(self.ids)
+        while self.known < final and self.ids[self.known] >= 0 and (self.limit is None or self.known < self.limit):
             self.known += 1
         full = self.known == self.limit
         finished = step.finished[0] if self.request.open_ended else None

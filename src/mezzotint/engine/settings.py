@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class EngineSettings:
     """One process is one replica, made from this alone.
 
-    model, device, dtype, rope_scaling: as for `mezzotint.load`;
+    model, device, dtype, rope_scaling, mask_id, block_causal, weights: as for `mezzotint.load`;
     running: most requests in progress; waiting: most requests queued behind them; rows: most positions computed in one shared forward (more: higher
         throughput, longer steps); length: longest canvas in tokens, None for the model's trained length;
     memory: bytes that the runs' caches and activations may take by estimate, None for half of what the machine (or 0.9 of what the device) has left;
@@ -26,6 +26,9 @@ class EngineSettings:
     length: int | None = None
     memory: int | None = None
     seconds: float = 600.0
+    mask_id: int | None = None
+    block_causal: int | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -89,6 +89,12 @@ class ModelConfig:
     recipe: str = "plain"
     shapes: tuple[Shape, ...] = ()
 
+    @property
+    def plain(self) -> bool:
+        """Full attention, whole heads rotated, no experts, nothing around the layers: LLaDA and Dream and what is built like them."""
+        special = self.block_length, self.window, self.rotary_dim, self.mixture
+        return all(value is None for value in special) and not (self.embedding_norm or self.head_transform)
+
     def local(self, layer: int) -> bool:
         """Whether a layer sees only its window."""
         return self.window is not None and layer % self.global_every != 0
