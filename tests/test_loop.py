@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 import mezzotint as mz
-from mezzotint.commit import Timed
+from mezzotint.commit import Prediction, Timed
 from mezzotint.strategies import KINDS
 
 PROMPT = torch.arange(40, 53)[None]
