@@ -16,14 +16,15 @@ MEMORY = 8 * 2**30
 def main() -> None:
     asked = json.loads(sys.stdin.readline())
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(asked["seconds"]) + 2,) * 2)
+    most = int(asked["seconds"]) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most))
     try:
         arrays = build(asked, json.loads(sys.stdin.readline()))
     except ValueError as error:
         sys.stdout.write("!" + " ".join(str(error).split())[:500])
         return
     out = io.BytesIO()
-    np.savez(out, **arrays)
+    np.savez(out, allow_pickle=False, **arrays)
     sys.stdout.buffer.write(out.getvalue())
 
 
