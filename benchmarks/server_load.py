@@ -105,7 +105,7 @@ class Load:
     async def oversized(self, http: httpx.AsyncClient) -> int:
         try:
             return await self.refused(http, 413, content=b" " * (2**20 + 1), headers={"content-type": "application/json"})
-        except (httpx.WriteError, httpx.RemoteProtocolError):
+        except httpx.TransportError:
             return 413  # the server hung up before all was sent
 
     async def malformed(self, http: httpx.AsyncClient) -> int:

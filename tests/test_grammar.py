@@ -179,6 +179,6 @@ def test_what_cannot_be_enforced_is_refused(bundled):
     ):
         with pytest.raises(GrammarError, match=re.escape(named)):
             Specification.schema(schema)
-    for expression, named in (("(", "cannot be compiled"), ("[^\\x00-\\x{10FFFF}]", "cannot be compiled"), ("(?=a)b", "cannot be compiled"), ("(a{500}){500}", "grammar|compiled")):
-        with pytest.raises(GrammarError, match=named):
+    for expression in ("(", "[^\\x00-\\x{10FFFF}]", "(?=a)b", "(a{500}){500}"):
+        with pytest.raises(GrammarError, match=r"cannot be compiled|longer than"):
             compile_all(tokenizer, model.config.stop_ids, Specification.regex(expression), seconds=8.0)

@@ -52,9 +52,9 @@ class Specification:
             return "|".join("".join(f"\\{c}" if c in META else c for c in text) for text in json.loads(self.value))
         if self.kind == "regex":
             return self.value
-        from outlines_core.json_schema import build_regex_from_schema
+        from outlines_core import json_schema
 
-        return build_regex_from_schema(self.value)
+        return json_schema.build_regex_from_schema(self.value)
 
 
 def check(schema: Any, where: str, depth: int) -> None:

@@ -16,8 +16,8 @@ MEMORY = 8 * 2**30
 def main() -> None:
     asked = json.loads(sys.stdin.readline())
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    seconds = int(asked["seconds"]) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    most = int(asked["seconds"]) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most))
     try:
         arrays = build(asked, json.loads(sys.stdin.readline()))
     except ValueError as error:
