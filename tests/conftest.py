@@ -14,7 +14,7 @@ GOLDEN = Path(os.environ.get("MEZZOTINT_GOLDEN") or Path(__file__).parent / "gol
 HERE = Path(__file__).parent / "golden"
 RAN: Counter[str] = Counter()
 
-torch.set_num_threads(max(1, min(4, os.cpu_count() or 1)))
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or min(4, os.cpu_count() or 1)))
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +31,17 @@ def bundled():
     from mezzotint import load
 
     return load()
+
+
+def pytest_sessionfinish(session):
+    """A worker of a parallel run tells its count."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["golden"] = dict(RAN)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    RAN.update(getattr(node, "workeroutput", {}).get("golden", {}))
 
 
 def pytest_terminal_summary(terminalreporter):

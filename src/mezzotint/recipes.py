@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mezzotint.attention import SparseD
-from mezzotint.cache import DelayedCache, DualCache, FeatureCache, PrefixCache, PromptCache
-from mezzotint.commit import AtLeast, Edit, EntropyBound, Factor, Linear, Origin, Threshold, Timed
+from mezzotint.cache import DelayedCache, DualCache, FeatureCache, GreedyCache, PrefixCache, PromptCache
+from mezzotint.commit import AtLeast, Edit, EntropyBound, Factor, Linear, LocalLeap, Origin, Shuffled, Threshold, Timed
 from mezzotint.recipe import Recipe
 from mezzotint.suffix import DPad
 
@@ -60,6 +60,11 @@ RECIPES: dict[str, Named] = {
     "dkv": Named(Recipe(cache=DelayedCache(8)), "dKV-Cache-Decode (arXiv 2505.15781), refreshed every 8 steps as in its LLaDA tables; one row at a time"),
     "dkv-prefill": Named(Recipe(cache=PromptCache()), "dKV-Cache-Prefill: the prompt is computed once"),
     "dkv-pd": Named(Recipe(cache=DelayedCache(8, prompt=True)), "dKV-Cache-PD: as dkv, and the prompt is computed once"),
+    "dkv-greedy": Named(
+        Recipe(commit=Shuffled(), cache=GreedyCache(2, 4)),
+        "dKV-Cache-Greedy: an order drawn beforehand, refreshed every 2 steps, a window of 4; one row at a time",
+    ),
+    "local-leap": Named(Recipe(commit=LocalLeap()), "LocalLeap (arXiv 2510.07081): as threshold, and beside a sure token 0.75 is enough"),
     "dllm-cache": Named(Recipe(cache=FeatureCache(50, 7, 0.25)), "dLLM-Cache (arXiv 2506.06295), its LLaDA-Instruct GSM8K intervals"),
     "sparsed": Named(Recipe(attention=SparseD()), "SparseD (arXiv 2509.24014), long contexts: skip 0.2, select 0.3, tiles of 128; dense on short canvases"),
     "sparsed-short": Named(Recipe(attention=SparseD(select=0.5, block_size=32)), "SparseD's setting for short contexts: select 0.5, tiles of 32"),

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from jaxtyping import Bool
 from torch import Tensor
 
-from mezzotint.commit import Origin, Prediction, Quota, Timed
+from mezzotint.commit import Linear, Origin, Prediction, Quota, Sequential, Shuffled, Timed
 from mezzotint.commit.rules import Accept, best
 from mezzotint.denoising import Step
 from mezzotint.recipe import Recipe
 
-SCHEDULES = (Quota, Timed, Origin)
+SCHEDULES = (Quota, Timed, Origin, Linear, Shuffled, Sequential)
 """Rules whose pace does not depend on what is predicted; they keep their own."""
 
 WRITTEN = re.compile(r"^(?:(?P<recipe>.+):)?(?P<fields>(?:tokens_per_forward|answer)=.*)$")
