@@ -97,7 +97,7 @@ def test_bad_input_is_one_line_and_exit_code_2(words, named):
 
 def test_ctrl_c_ends_quietly():
     process = subprocess.Popen(
-        [sys.executable, "-m", "mezzotint", "generate", "hello", "--watch", "--gen-length", "2048"],
+        [sys.executable, "-m", "mezzotint", "generate", "hello", "--watch", "--gen-length", "2048", "--early-stop", "off"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

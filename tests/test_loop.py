@@ -30,7 +30,10 @@ def confidence_for(commit) -> str:
 
 
 def fits(commit, cache) -> bool:
-    return isinstance(commit, mz.Shuffled) or not isinstance(cache, mz.GreedyCache)
+    """Refused elsewhere: a greedy cache needs an order, and edited tokens must be computed."""
+    if isinstance(cache, mz.GreedyCache):
+        return isinstance(commit, mz.Shuffled)
+    return not (isinstance(commit, mz.Edit) and isinstance(cache, mz.DelayedCache | mz.SubBlockCache))
 
 
 COMBINATIONS = list(
@@ -332,3 +335,5 @@ def test_a_shuffled_order_is_known_after_the_first_step_and_a_greedy_cache_follo
         assert costs[-1] < 32 * 45 / 2
     with pytest.raises(ValueError, match="choose commit=shuffled"):
         recipe_for(cache=mz.GreedyCache())
+    with pytest.raises(ValueError, match="may rewrite tokens that cache=delayed"):
+        recipe_for(cache=mz.DelayedCache(), commit=mz.Edit())

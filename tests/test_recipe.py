@@ -15,6 +15,14 @@ from mezzotint.recipes import RECIPES
 from mezzotint.strategies import KINDS, parse, write
 
 strategy_texts = {kind: st.sampled_from([name for name in registry if name != "entropy_bound"]) for kind, registry in KINDS.items()}
+
+
+def composes(cache="none", commit="quota", attention="dense", suffix="full"):
+    """Whether a recipe takes them together: inside the layers there are no tiles, a greedy cache needs an order, edited tokens must be computed."""
+    refused = {"feature": attention != "dense", "greedy": commit != "shuffled", "delayed": commit == "edit", "sub_block": commit == "edit"}
+    return not refused.get(cache, False)
+
+
 recipes = st.builds(
     lambda blocks, width, steps, texts, temperature, top_p, top_k, stop: Recipe(
         gen_length=blocks * width,
@@ -28,8 +36,7 @@ recipes = st.builds(
     st.integers(1, 8),
     st.integers(1, 64),
     st.none() | st.integers(1, 32),
-    # what acts inside the layers and what cuts rows into tiles refuse each other
-    st.fixed_dictionaries({}, optional=strategy_texts).filter(lambda t: "feature" not in t.get("cache", "") or t.get("attention", "dense") == "dense"),
+    st.fixed_dictionaries({}, optional=strategy_texts).filter(lambda texts: composes(**texts)),
     st.floats(0, 2, allow_nan=False),
     st.floats(0.01, 1),
     st.integers(0, 100),

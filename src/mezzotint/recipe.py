@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mezzotint.attention import Dense
-from mezzotint.cache import FeatureCache, GreedyCache, NoCache
-from mezzotint.commit import CONFIDENCES, SAMPLINGS, Quota, Rule, Sampler, Shuffled
+from mezzotint.cache import DelayedCache, FeatureCache, GreedyCache, NoCache, SubBlockCache
+from mezzotint.commit import CONFIDENCES, SAMPLINGS, Edit, Quota, Rule, Sampler, Shuffled
 from mezzotint.strategies import KINDS, convert, parse, write
 from mezzotint.suffix import Full
 from mezzotint.types import Attention, Cache, Suffix
@@ -85,6 +85,8 @@ class Recipe:
             )
         if isinstance(self.cache, GreedyCache) and not isinstance(self.commit, Shuffled):
             raise ValueError(f"cache=greedy must know which positions come next, which commit={type(self.commit).__name__} cannot tell; choose commit=shuffled")
+        if isinstance(self.commit, Edit) and isinstance(self.cache, DelayedCache | SubBlockCache):
+            raise ValueError(f"commit=edit may rewrite tokens that cache={write('cache', self.cache)} no longer computes; choose prefix, dual or none")
         needed = getattr(self.commit, "needs", CONFIDENCES)
         if self.confidence not in needed:
             raise ValueError(f"commit={type(self.commit).__name__} does not understand confidence={self.confidence!r}; give confidence={needed[0]!r}")

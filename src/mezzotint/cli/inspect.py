@@ -7,7 +7,7 @@ from mezzotint.cli import options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the bundled model)")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the bundled model)")
     parser.add_argument("--prompt", help="what to answer (default: a built-in question)")
     parser.add_argument("--out", default="report.html", metavar="FILE", help="where the page is written (default: report.html)")
     parser.add_argument("--gen-length", type=int, default=64, metavar="N", help="masks after the prompt (default: 64)")
@@ -15,8 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watched", type=int, default=32, metavar="N", help="steps that are looked at (default: 32)")
     parser.add_argument("--beside", metavar="MODEL", help="an autoregressive checkpoint to lay beside it")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: cuda if there is one)")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's)")
+    options.add_place(parser.add_argument_group("model"))
     options.add_json(parser)
 
 
@@ -32,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if out.is_dir() or not out.parent.is_dir():
         raise ValueError(f"out={args.out!r} must be a file in a folder that exists")
     sibling = load_causal(args.beside) if args.beside else None
-    model, tokenizer = options.load(argparse.Namespace(model=args.source, device=args.device, dtype=args.dtype, rope_scaling=None))
+    model, tokenizer = options.load(args)
     ids = encode(tokenizer, args.prompt or question())
     recipe = default_recipe(model).with_(gen_length=args.gen_length, block_length=args.block_length, steps=None, max_tokens=None, early_stop="off")
     check_length(model, [*ids, *[0] * recipe.gen_length])
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if sibling is not None:
         other = torch.tensor(sibling[1](tokenizer.decode(seen.tokens, skip_special_tokens=True))["input_ids"])
         beside = str(args.beside), record_causal(sibling[0], other)
-    title = args.source or "bundled model"
+    title = args.model or "bundled model"
     steps = f"{len(seen.blocks)} of {recipe.blocks * recipe.steps_per_block} steps"
     settings = f"{len(ids)} tokens of prompt, gen_length {recipe.gen_length}, block_length {recipe.block_length}, {steps}"
     out.write_text(page(seen, title=title, text=text, settings=settings, beside=beside), encoding="utf-8")

@@ -20,7 +20,7 @@ SPARSE = ("method", "sparsity", "pattern")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the bundled model)")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the bundled model)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the pruned checkpoint; new or empty")
     parser.add_argument("--preset", metavar="NAME", help="conservative, balanced (default), aggressive, paper, memory, edge or ampere24")
     goal = parser.add_argument_group("structured: heads and neurons")
@@ -46,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stored = parser.add_argument_group("what is written")
     stored.add_argument("--compact", action="store_true", help="sparse matrices as bitmasks")
     stored.add_argument("--quantise", metavar="SCHEME", help="int8-weight, int8-dynamic or int4-weight when the checkpoint is loaded (extra: quant)")
-    stored.add_argument("--device", default=None, help="cpu, cuda, ... (default: cuda if there is one)")
-    stored.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's)")
+    options.add_place(parser.add_argument_group("model"))
     options.add_json(parser)
 
 
@@ -62,15 +61,15 @@ def run(args: argparse.Namespace) -> int:
     for name, least in (("samples", 8), ("sample_length", 16)):
         if getattr(args, name) < least:
             raise ValueError(f"{name}={getattr(args, name)} must be at least {least}")
-    model, tokenizer = options.load(argparse.Namespace(model=args.source, device=args.device, dtype=args.dtype, rope_scaling=None))
+    model, tokenizer = options.load(args)
     samples = calibration(args, tokenizer)
     identity = {k: v for k, v in vars(args).items() if k not in ("run", "command", "json", "out", "strict", "device")}
     journal = Journal(out.with_name(out.name + ".journal"), identity)
     smaller, report = (structured if preset.structured else sparse)(args, preset, model, samples, journal)
-    report |= {"model": args.source or "bundled", "preset": args.preset, "quantise": preset.quantise}
+    report |= {"model": args.model or "bundled", "preset": args.preset, "quantise": preset.quantise}
     kept = getattr(smaller, "kept", {})
     details = {"kept": {str(layer): dataclasses.asdict(k) for layer, k in kept.items()}}
-    save(smaller, out, source=args.source, compact=preset.compact, quantise=preset.quantise, report=report | details)
+    save(smaller, out, source=args.model, compact=preset.compact, quantise=preset.quantise, report=report | details)
     journal.finish()
     report["out"] = str(out)
     if args.json:
