@@ -17,8 +17,12 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not gpu"
 
+EXTRA_TESTS = server playground grammar harness benchmarks bench prune docs
+EXTRAS = dev,serve,eval,quant,plot,docs,triton,clients
+
 test-extras: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,triton]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not gpu" $(EXTRA_TESTS:%=tests/test_%.py)
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/test_sparse_attention.py -k triton
 
 test-all: test-extras
@@ -30,14 +34,14 @@ lint: setup
 	$(BIN)/pyright
 
 docs: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 RESULT = benchmarks/results/$(shell date +%F)-cpu
 PLOT = docs/plots/cpu
 
 bench: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,plot]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	mkdir -p docs/plots
 	$(BIN)/python benchmarks/pareto.py --out $(RESULT)-pareto.json --plot $(PLOT)-pareto.svg
 	$(BIN)/mezzotint bench plain threshold prefix dual threshold+suffix=dpad:window=64 --gen-length 128 --lengths 128 512 1536 \
