@@ -35,7 +35,7 @@ def machine(device: torch.device) -> dict:
 
 
 def slug(device: torch.device, quick: bool) -> str:
-    """The machine in a file's name: h200, cpu."""
+    """The machine in a file's name: a GPU's name in small letters, or cpu."""
     name = "cpu" if device.type != "cuda" else re.sub(r"[^a-z0-9]+", "", torch.cuda.get_device_name(device).lower().removeprefix("nvidia"))
     return f"{name}-quick" if quick else name
 
