@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mezzotint.attention import Dense
 from mezzotint.attention.sparsed import LEAST
 from mezzotint.bench.contest import difference, frontier
 from mezzotint.bench.questions import Answer, Question, put
@@ -107,8 +106,8 @@ class Search:
             for name in [*names[turn:], *names[:turn]]:
                 if number not in self.answers[name]:
                     self.report(name)
-                    if not self.answers[name] and not isinstance(self.recipes[name].attention, Dense):
-                        put(self.model, self.tokenizer, question, self.recipes[name])  # compiles its kernels
+                    if not self.answers[name]:
+                        put(self.model, self.tokenizer, question, self.recipes[name])  # warm-up, and compiles its kernels
                     self.answers[name][number] = put(self.model, self.tokenizer, question, self.recipes[name])
 
     def cost(self, name: str, numbers: Sequence[int]) -> float:

@@ -5,12 +5,15 @@ An interrupted run goes on where it was when the same command is given again.
 
 import argparse
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mezzotint.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mezzotint.models.transformer import Transformer
     from mezzotint.prune.calibration import Sample
     from mezzotint.prune.settings import Preset
@@ -51,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import mezzotint
+    from mezzotint.evaluation.predictions import weights_digest
     from mezzotint.prune.checkpoint import save
     from mezzotint.prune.journal import Journal
 
@@ -63,10 +68,14 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{name}={getattr(args, name)} must be at least {least}")
     model, tokenizer = options.load(args)
     samples = calibration(args, tokenizer)
-    identity = {k: v for k, v in vars(args).items() if k not in ("run", "command", "json", "out", "strict", "device")}
+    data = hashlib.sha256(b"".join(sample.ids.numpy().tobytes() for part in samples for sample in part)).hexdigest()
+    identity = {"data": data, "weights": weights_digest(model), "version": mezzotint.__version__}
+    identity |= {k: v for k, v in vars(args).items() if k not in ("run", "command", "json", "out", "strict", "device")}
     journal = Journal(out.with_name(out.name + ".journal"), identity)
     smaller, report = (structured if preset.structured else sparse)(args, preset, model, samples, journal)
     report |= {"model": args.model or "bundled", "preset": args.preset, "quantise": preset.quantise}
+    if preset.quantise:
+        report |= quantised(args, preset.quantise, model, smaller, samples[1], report["quality_drop_threshold"])
     kept = getattr(smaller, "kept", {})
     details = {"kept": {str(layer): dataclasses.asdict(k) for layer, k in kept.items()}}
     save(smaller, out, source=args.model, compact=preset.compact, quantise=preset.quantise, report=report | details)
@@ -77,6 +86,22 @@ def run(args: argparse.Namespace) -> int:
     else:
         show(report)
     return 0
+
+
+def quantised(
+    args: argparse.Namespace, scheme: str, model: "Transformer", smaller: "Transformer", held: "Sequence[Sample]", bound: float | None
+) -> dict[str, Any]:
+    """The loss of what will be loaded: pruned and quantised. Raises ValueError if it passes the bound."""
+    import copy
+
+    from mezzotint.evaluation.comparison import likelihood, masked_rows, paired_increase
+    from mezzotint.models.quantised import quantise
+
+    checks = masked_rows([(s.ids, s.start, s.end) for s in held], model.config.mask_id, seed=args.seed)
+    difference = paired_increase(likelihood(quantise(copy.deepcopy(smaller), scheme), checks), likelihood(model, checks))
+    if bound is not None and not difference.relative <= bound:
+        raise ValueError(f"quality_drop_threshold={bound} would be passed: with quantise={scheme} the loss is {difference.relative:.3f}; nothing was written")
+    return {"quality_drop_quantised": difference.relative, "quality_drop_quantised_standard_error": difference.error}
 
 
 def chosen(args: argparse.Namespace) -> "Preset":
@@ -99,6 +124,8 @@ def chosen(args: argparse.Namespace) -> "Preset":
         raise ValueError(f"--{name} has no effect here: {f'preset={args.preset!r}' if args.preset else '--' + wants_sparse[0]} prunes {kind}; leave it out")
     changes: dict[str, Any] = {"quantise": args.quantise or base.quantise, "compact": args.compact or base.compact}
     if base.sparsity:
+        if args.quality_drop_threshold is not None:
+            Goal(quality_drop_threshold=args.quality_drop_threshold)
         pattern = args.pattern or base.sparsity.pattern
         ratio = args.sparsity if args.sparsity is not None else base.sparsity.ratio
         if args.sparsity is None and ":" in pattern and all(part.isdigit() for part in pattern.split(":", 1)):
@@ -170,7 +197,7 @@ def sparse(args: argparse.Namespace, preset: "Preset", model: "Transformer", sam
     dense, changed = likelihood(model, checks), likelihood(found.model, checks)
     difference = paired_increase(changed, dense)
     bound = args.quality_drop_threshold
-    if bound is not None and difference.relative > bound:
+    if bound is not None and not difference.relative <= bound:
         raise ValueError(f"quality_drop_threshold={bound} would be passed: {preset.sparsity.method} costs {difference.relative:.3f}; nothing was written")
     quality = {"quality_drop": difference.relative, "quality_drop_standard_error": difference.error, "quality_drop_threshold": bound}
     return found.model, found.report | quality | {"dense_nll": dense.mean, "nll": changed.mean} | closeness(found.model, model, checks)

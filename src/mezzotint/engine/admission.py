@@ -5,7 +5,9 @@ from pathlib import Path
 
 import torch
 
+from mezzotint.canvas import Canvas
 from mezzotint.engine.run import Request
+from mezzotint.layout import lay_out
 from mezzotint.models.information import activations_bytes, memory_bytes
 from mezzotint.models.transformer import Transformer
 
@@ -23,7 +25,9 @@ def needed(model: Transformer, request: Request) -> int:
     rows = streams * request.length
     predicted = streams * min(recipe.width, request.length)
     kept = memory_bytes(config, rows, width) if recipe.cache.stores else 0
-    return kept + activations_bytes(config, rows, predicted, width)
+    states = 0 if request.grammar is None else request.grammar.states
+    constrained = 8 * predicted * (2 * states + 5 * config.vocab_size) if states else 0
+    return kept + activations_bytes(config, rows, predicted, width) + constrained
 
 
 def available(device: torch.device) -> int:
@@ -45,6 +49,10 @@ def check(model: Transformer, request: Request, longest: int, budget: int) -> in
     wrong = next((token for piece in request.pieces if isinstance(piece, tuple) for token in piece if not 0 <= token < vocabulary), None)
     if wrong is not None:
         raise Refused(f"token id {wrong} is not one of this model's {vocabulary}")
+    try:
+        lay_out(Canvas.gaps([[0], 1], model.config.mask_id, torch.device("cpu")), model.config, request.recipe)
+    except ValueError as error:
+        raise Refused(str(error)) from None
     size = needed(model, request)
     if size > budget:
         raise Refused(f"the request needs {size:,} bytes at {request.length} tokens, the budget is {budget:,}; ask for a shorter canvas")

@@ -6,7 +6,7 @@ Every size is tried with one forward over the whole text, all masks open; the si
 import asyncio
 from collections.abc import Sequence
 
-from mezzotint.engine.engine import Engine
+from mezzotint.engine.engine import Engine, Ticket
 from mezzotint.engine.run import Request
 from mezzotint.recipe import Recipe
 
@@ -14,12 +14,20 @@ from mezzotint.recipe import Recipe
 async def surest(engine: Engine, before: tuple[int, ...], after: tuple[int, ...], sizes: Sequence[int], seconds: float | None = None) -> int:
     """The size whose masks have the highest mean log-probability of their likeliest tokens in the first forward."""
 
-    async def score(size: int) -> float:
-        recipe = Recipe(gen_length=size, block_length=None, steps=1)
+    async def score(ticket: Ticket, size: int) -> float:
         total = 0.0
-        async for update in engine.submit(Request((before, size, after), recipe, alternatives=0, seconds=seconds)):
+        async for update in ticket:
             total += sum(chosen.logprob or 0.0 for chosen in update.accepted)
         return total / size
 
-    scores = await asyncio.gather(*(score(size) for size in sizes))
+    tickets: list[Ticket] = []
+    try:
+        for size in sizes:
+            width = engine.model.config.block_length or size
+            recipe = Recipe(gen_length=width, block_length=width, steps=1)
+            tickets.append(engine.submit(Request((before, size, after), recipe, alternatives=0, seconds=seconds)))
+        scores = await asyncio.gather(*(score(ticket, size) for ticket, size in zip(tickets, sizes, strict=True)))
+    finally:
+        for ticket in tickets:
+            ticket.cancel()
     return max(zip(scores, sizes, strict=True))[1]

@@ -105,7 +105,7 @@ class Run:
         start = self.canvas.start
         self.ids = torch.where(self.canvas.given[0, start:], self.canvas.tokens[0, start:].cpu(), -1).tolist()
         self.known = 0
-        self.limit = recipe.max_tokens if request.open_ended else int(self.canvas.open[0].nonzero()[-1]) + 1 - start
+        self.limit = (recipe.max_tokens or recipe.gen_length) if request.open_ended else int(self.canvas.open[0].nonzero()[-1]) + 1 - start
         self.ask: Ask | None = None
         self.logits: Tensor | None = None
         self.predicted: list[int] = []
@@ -149,8 +149,8 @@ class Run:
             finished = "length"
         if finished and (self.request.grammar is not None or not self.request.open_ended):
             finished = "stop"
-        accepted = (step.accepted[0].nonzero()[:, 0] + block[0]).tolist()
-        undecided = [p - start for p in self.predicted if self.ids[p - start] < 0] if self.request.drafts else []
+        accepted = [p for p in (step.accepted[0].nonzero()[:, 0] + block[0]).tolist() if p >= 0]
+        undecided = [p - start for p in self.predicted if p >= start and self.ids[p - start] < 0] if self.request.drafts else []
         seen = torch.zeros(self.canvas.length, dtype=torch.bool)
         seen[step.visible] = True
         return Update(

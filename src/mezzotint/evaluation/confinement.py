@@ -118,6 +118,7 @@ def main() -> None:
     sys.path[:] = [p for p in sys.path if os.path.realpath(p or ".") != os.path.dirname(os.path.realpath(__file__))]
     limit(seconds, memory, output)
     if not shut() and "strict" in sys.orig_argv:
+        os.write(2, proof.encode())
         os._exit(86)
     watch()
     exec(compile(program, "<program>", "exec"), {"__name__": "__main__"})

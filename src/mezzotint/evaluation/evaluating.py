@@ -83,7 +83,7 @@ def beside(task: str, found: dict[str, Any], mine: tuple[Sequence[Prediction], S
 
 def rescore(paths: Sequence[Path], watch: Watch = unwatched) -> list[tuple[Conditions, dict[str, Any]]]:
     """Figures of every run in predictions files, without a model. Two runs of one task are compared in pairs, the first with the second."""
-    runs = {run: found for path in paths for run, found in apart(list(read(path))).items()}
+    runs = apart([line for path in paths for line in read(path)])
     if not runs:
         raise ValueError(f"{', '.join(map(str, paths))}: no predictions in it")
     scores: dict[str, Scored] = {}

@@ -148,7 +148,9 @@ def run_harness(
             raise ValueError(f"harness task={task!r} is unknown to lm-evaluation-harness {lm_eval.__version__}; give --include-path for tasks of your own")
     if chat and not tokenizer.chat_template:
         raise ValueError("chat=yes, but this tokenizer has no chat template")
-    adapter = Mezzotint(model, tokenizer, recipe, Settings(samples=samples, seed=seed), store=store, name=name, batch=batch, watch=watch)
+    adapter = Mezzotint(
+        model, tokenizer, recipe, Settings(samples=samples, seed=seed, cfg_scale=recipe.cfg_scale), store=store, name=name, batch=batch, watch=watch
+    )
     try:
         found = cast(Any, lm_eval).simple_evaluate(
             model=adapter,

@@ -55,6 +55,7 @@ def conditions(task: str, name: str, model: Transformer, recipe: Recipe, setting
     """The conditions of a run as it would take place here and now. The number of items is left out, so a longer run continues a shorter one."""
     chosen = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items() if k != "count"}
     about = {"name": name, "weights": weights_digest(model), "dtype": str(model.dtype).removeprefix("torch."), "device": model.device.type}
+    about |= {"mask_id": model.config.mask_id, "block_length": model.config.block_length}
     if model.config.rope_scaling is not None:
         about["rope_scaling"] = str(model.config.rope_scaling)
     versions = {"mezzotint": __version__, "torch": torch.__version__, "python": platform.python_version()}
@@ -65,7 +66,10 @@ def weights_digest(model: Transformer) -> str:
     """Tells one set of weights from another by a few values of every tensor, spread over it."""
     digest = hashlib.sha256()
     for name, weight in model.named_parameters():
-        flat = weight.detach().flatten()
+        weight = weight.detach()
+        if type(weight.data) is not torch.Tensor:
+            weight = weight.dequantize()  # torchao's tensors
+        flat = weight.flatten()
         picked = flat[torch.linspace(0, len(flat) - 1, min(SAMPLED, len(flat)), device=flat.device).long()]
         digest.update(name.encode() + str(tuple(weight.shape)).encode() + picked.double().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

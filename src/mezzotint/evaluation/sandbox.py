@@ -57,7 +57,7 @@ def execute(program: str, limits: Limits | None = None, *, strict: bool = False)
             reason = f"more than {2 * limits.seconds} s"
         finally:
             end(child)
-        if child.returncode == NO_FILTER:
+        if child.returncode == NO_FILTER and tail(complaints, len(proof)) == proof:
             raise RuntimeError("this kernel cannot filter system calls, so the program was not run")
         output, trouble = (tail(file, limits.output + len(proof) + 1) for file in (printed, complaints))
     ending = "\n" + proof

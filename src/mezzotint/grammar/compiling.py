@@ -19,6 +19,12 @@ ARRAYS = ("source", "target", "kind", "members", "bounds", "least")
 KEPT = 64
 """Automata that are remembered."""
 
+KEPT_BYTES = 256 * 2**20
+"""And their arrays' bytes."""
+
+MOST_WAITING = 16
+"""Grammars that may wait for the compiler."""
+
 
 class Compiler:
     """Compiles for one tokenizer and remembers the latest. seconds: longest time for one; states: most it may have."""
@@ -28,16 +34,28 @@ class Compiler:
         self.known: OrderedDict[Specification, Automaton] = OrderedDict()
         self.vocabulary: str | None = None
         self.turn = asyncio.Lock()
+        self.waiting = 0
 
     async def compile(self, specification: Specification) -> Automaton:
         """Raises GrammarError if it is not a grammar, matches nothing, or is beyond the limits."""
-        async with self.turn:
-            if specification not in self.known:
-                self.known[specification] = await self._compile(specification)
-                if len(self.known) > KEPT:
-                    self.known.popitem(last=False)
-            self.known.move_to_end(specification)
-            return self.known[specification]
+        if specification not in self.known:
+            if self.waiting >= MOST_WAITING:
+                raise GrammarError(f"{self.waiting} grammars are being compiled already; try again later")
+            self.waiting += 1
+            try:
+                async with self.turn:
+                    if specification not in self.known:
+                        self.keep(specification, await self._compile(specification))
+            finally:
+                self.waiting -= 1
+        self.known.move_to_end(specification)
+        return self.known[specification]
+
+    def keep(self, specification: Specification, automaton: Automaton) -> None:
+        """Remember it, and forget the oldest beyond the limits, but never this one."""
+        self.known[specification] = automaton
+        while len(self.known) > 1 and (len(self.known) > KEPT or sum(map(size_of, self.known.values())) > KEPT_BYTES):
+            self.known.popitem(last=False)
 
     async def _compile(self, specification: Specification) -> Automaton:
         if self.vocabulary is None:
@@ -61,6 +79,11 @@ class Compiler:
             raise GrammarError(out[1:].decode())
         with np.load(io.BytesIO(out), allow_pickle=False) as arrays:
             return Automaton(*(arrays[name] for name in ARRAYS))
+
+
+def size_of(automaton: Automaton) -> int:
+    """Bytes of its arrays."""
+    return sum(getattr(automaton, name).nbytes for name in ARRAYS)
 
 
 def token_bytes(tokenizer: Any) -> list[bytes | None]:

@@ -30,7 +30,7 @@ def layers_of(model: Transformer) -> list[Layer]:
         raise ValueError(f"a {model.config.family} model has layers without a gated MLP; pruning knows dense models with one only")
     if any(getattr(model.config, name, None) is not None for name in ("block_length", "window")):
         raise ValueError(f"in a {model.config.family} model not every position sees every other; pruning knows fully bidirectional models only")
-    if any(type(linear.weight.data) is not Tensor for layer in layers for linear in matrices(layer).values()):
+    if any(type(linear) is not nn.Linear or type(linear.weight.data) is not Tensor for layer in layers for linear in matrices(layer).values()):
         raise ValueError("the model is quantised; prune first, then quantise")
     return layers
 

@@ -5,6 +5,7 @@ After Sink-Aware Pruning (arXiv 2602.17664), which prunes weights; removing whol
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -191,7 +192,10 @@ class SinkAwarePruner:
                 known = ", ".join(name for name, p in PRESETS.items() if p.structured)
                 raise ValueError(f"preset={preset!r} is not structured; accepted here: {known} (the others: `sparsify`, `mezzotint prune`)")
             settings, goal = PRESETS[preset].structured or settings, PRESETS[preset].goal or goal
-        goal = Goal(target_speedup or goal.target_speedup, quality_drop_threshold or goal.quality_drop_threshold)
+        goal = Goal(
+            goal.target_speedup if target_speedup is None else target_speedup,
+            goal.quality_drop_threshold if quality_drop_threshold is None else quality_drop_threshold,
+        )
         run = Run(self, settings, goal, journal or Journal(None), report or (lambda stage, done, total: None))
         pruned = run.best()
         if strict and not pruned.report["reached"]:
@@ -561,7 +565,7 @@ class Run:
             "memory_ratio": after["bytes"] / before["bytes"],
             "layers_dropped": self.dropped,
             "split": split,
-            "drop_after_layer": walk.drops,
+            "drop_after_layer": [None if math.isnan(drop) else drop for drop in walk.drops],
             "history": list(history),
             "settings": dataclasses.asdict(self.settings),
             "attention": self.pruner.analyze_attention_dynamics().summary(),

@@ -58,7 +58,8 @@ class Service:
 
     async def warm_up(self) -> None:
         """One short answer, so that the first client does not pay for what is done once."""
-        recipe = plan.default_recipe(self.engine.model).with_(gen_length=8, block_length=8, steps=1)
+        model = self.engine.model
+        recipe = plan.fitted(plan.default_recipe(model).with_(gen_length=8, block_length=8, steps=1), model.config)
         async for _ in self.engine.submit(Asked(((*self.engine.model.config.stop_ids[:1], 0),), recipe)):
             pass
 
@@ -141,7 +142,7 @@ class Writer:
 
     def logprobs(self, choice: Choice, chosen: list[Chosen]) -> dict[str, Any] | None:
         """Log-probabilities of tokens when they were chosen, in the endpoint's own form."""
-        if (chosen and chosen[0].logprob is None) or self.body.logprobs in (None, False):  # type: ignore[attr-defined]
+        if (chosen and chosen[0].logprob is None) or self.body.logprobs is None or self.body.logprobs is False:  # type: ignore[attr-defined]
             return None
         if self.chat:
             return {"content": [self.entry(c.token, c.logprob) | {"top_logprobs": [self.entry(*a) for a in c.alternatives]} for c in chosen], "refusal": None}
@@ -195,8 +196,8 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         """Continue a text, or (with `suffix`) fill the gap between prompt and suffix, seen from both sides."""
         plan.check_model(body.model, settings)
         limit, _ = plan.limit_of(body)
+        n = plan.check_count(len(plan.several(body.prompt)), body, settings)
         prompts = await on_thread(plan.prompts_of, body, engine.tokenizer)
-        n = plan.check_count(len(prompts), body, settings)
         seed = plan.seed_of(body)
         rest = {"alternatives": body.logprobs, "drafts": body.diffusion.watch, "seconds": body.diffusion.seconds}
         if body.suffix is None:
@@ -232,6 +233,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             return None
         if body.stop is not None:
             raise ApiError(400, "stop cannot be combined with response_format: the text would no longer match", "stop")
+        plan.check_constrained(recipe)
         try:
             grammar = await service.compiler.compile(plan.specification_of(body.response_format))
         except GrammarError as error:
@@ -239,6 +241,10 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         most = recipe.max_tokens or recipe.gen_length
         if grammar.least[0] > most:
             raise ApiError(400, f"response_format needs at least {grammar.least[0]} tokens, the answer may have {most}", "response_format")
+        if recipe.width * grammar.states > settings.grammar_work:
+            raise ApiError(
+                400, f"response_format has {grammar.states} states, too many over blocks of {recipe.width}; ask for a smaller block_length", "response_format"
+            )
         return grammar
 
     @app.post("/v1/chat/completions")

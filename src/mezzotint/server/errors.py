@@ -17,6 +17,7 @@ class ApiError(Exception):
     """An answer other than 200. param: the request's field that is at fault."""
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None, headers: Mapping[str, str] | None = None):
+        message = message.encode("utf-8", "backslashreplace").decode()
         super().__init__(message)
         self.status, self.message, self.param, self.code, self.headers = status, message, param, code, headers
 

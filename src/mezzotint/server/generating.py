@@ -42,8 +42,11 @@ def submit(engine: Engine, requests: Sequence[Asked], stops: Sequence[str]) -> l
         for ticket in tickets:
             ticket.cancel()
         raise
-    stop_ids = engine.model.config.stop_ids
-    return [Choice(i, ticket, Answer(engine.tokenizer, stop_ids if ticket.request.open_ended else (), stops)) for i, ticket in enumerate(tickets)]
+    config, answers = engine.model.config, []
+    for index, ticket in enumerate(tickets):
+        ended = (config.stop_ids, (*stops, config.stop_text) if config.stop_text else stops) if ticket.request.open_ended else ((), stops)
+        answers.append(Choice(index, ticket, Answer(engine.tokenizer, *ended)))
+    return answers
 
 
 @dataclass(frozen=True)

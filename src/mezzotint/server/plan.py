@@ -4,24 +4,29 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from mezzotint.commit import Edit, Shuffled
 from mezzotint.engine import Engine, Request
-from mezzotint.generation import GAP, MOST_MASKS_PER_GAP, default_recipe, encode, gapped, opening
+from mezzotint.generation import GAP, MOST_MASKS_PER_GAP, default_recipe, encode, fitted, gapped, opening
 from mezzotint.grammar.specification import Specification
 from mezzotint.recipe import Recipe
 from mezzotint.recipes import named
 from mezzotint.server.bodies import Answering, ChatBody, ChoiceFormat, Common, CompletionBody, JsonFormat, Message, RegexFormat
 from mezzotint.server.errors import ApiError
 from mezzotint.server.settings import ServerSettings
+from mezzotint.strategies import write
 
 
 def recipe_of(body: Common, engine: Engine, settings: ServerSettings, max_tokens: int | None) -> Recipe:
     """The recipe that is named (or the server's), changed by what the request sets."""
     wanted = body.diffusion
     try:
-        recipe = named(wanted.recipe) if wanted.recipe is not None else settings.recipe or default_recipe(engine.model)
+        own = settings.recipe or default_recipe(engine.model)
+        recipe = own if wanted.recipe is None else fitted(named(wanted.recipe), engine.model.config)
     except ValueError as error:
         raise ApiError(400, str(error), "diffusion.recipe") from None
-    changes = wanted.changes() | {n: v for n in ("temperature", "top_p") if (v := getattr(body, n)) is not None} | {"max_tokens": max_tokens}
+    changes = wanted.changes() | {n: v for n in ("temperature", "top_p") if (v := getattr(body, n)) is not None}
+    if max_tokens is not None or not continues(body):
+        changes["max_tokens"] = max_tokens
     try:
         recipe = recipe.with_(**changes)
     except ValueError as error:
@@ -32,6 +37,17 @@ def recipe_of(body: Common, engine: Engine, settings: ServerSettings, max_tokens
     if recipe.gen_length > engine.longest:
         raise ApiError(400, f"gen_length={recipe.gen_length} exceeds the limit of {engine.longest} tokens", "diffusion.gen_length")
     return recipe
+
+
+def continues(body: Common) -> bool:
+    """Whether the answer follows the prompt, and so may end anywhere; a gap has a size."""
+    return isinstance(body, ChatBody) or (isinstance(body, CompletionBody) and body.suffix is None)
+
+
+def check_constrained(recipe: Recipe) -> None:
+    """A grammar is kept by choosing among all open positions of a block, once each: rules that take an order of their own or rewrite cannot keep it."""
+    if isinstance(recipe.commit, Edit | Shuffled) or getattr(recipe.commit, "compat", "none") != "none":
+        raise ApiError(400, f"response_format cannot be combined with commit={write('commit', recipe.commit)}", "diffusion.commit")
 
 
 def seed_of(body: Common) -> int:
@@ -59,17 +75,21 @@ def check_count(prompts: int, body: Answering, settings: ServerSettings) -> int:
     return n
 
 
+def several(given: Any) -> Sequence[Any]:
+    """The prompts of a completion, each a text or ids."""
+    return [given] if isinstance(given, str) or all(isinstance(item, int) for item in given) else given
+
+
 def prompts_of(body: CompletionBody, tokenizer: Any) -> list[tuple[int, ...]]:
     """The ids of every prompt of a completion. A text is continued as it stands, after the document's opening."""
-    given = body.prompt
-    several = [given] if isinstance(given, str) or all(isinstance(item, int) for item in given) else given
+    prompts = several(body.prompt)
     found = []
-    for prompt in several:
+    for prompt in prompts:
         if isinstance(prompt, str):
             found.append((*opening(tokenizer), *tokenizer(prompt, add_special_tokens=False)["input_ids"]))
         else:
             found.append(tuple(prompt))  # type: ignore[arg-type]
-    if body.suffix is None and any(not ids or (isinstance(p, str) and not p.strip()) for p, ids in zip(several, found, strict=True)):
+    if body.suffix is None and any(not ids or (isinstance(p, str) and not p.strip()) for p, ids in zip(prompts, found, strict=True)):
         raise ApiError(400, "the prompt is empty; give some text", "prompt")
     return found
 
