@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     smaller, report = (structured if preset.structured else sparse)(args, preset, model, samples, journal)
     report |= {"model": args.model or "bundled", "preset": args.preset, "quantise": preset.quantise}
     if preset.quantise:
-        report |= quantised(args, preset.quantise, model, smaller, samples[1], report["quality_drop_threshold"])
+        report |= quantised(args, preset.quantise, model, smaller, samples[1], report.get("quality_drop_threshold"))
     kept = getattr(smaller, "kept", {})
     details = {"kept": {str(layer): dataclasses.asdict(k) for layer, k in kept.items()}}
     save(smaller, out, source=args.model, compact=preset.compact, quantise=preset.quantise, report=report | details)
