@@ -206,13 +206,13 @@ def turns(
         while (wanted := writing.wanted).any():
             computed = NOTHING
             carried = within == 0 and layout.carries(block, wanted)
+            planned = getattr(writing.accept, "planned", None)
+            asked = wanted if planned is None else wanted & planned
             if logits is None:
-                planned = getattr(writing.accept, "planned", None)
                 moment = Moment(step, block, within, config.shift, recipe.blocks * recipe.steps_per_block, canvas.committed, layout.before, planned)
                 seen = visible[visible < block.start] if carried else visible
                 computed = layout.needed(moment, seen if carried else cache(moment, visible), carried)
-                some = wanted if planned is None else wanted & planned
-                predict = block.start + (NOTHING.new_zeros(1) if carried else some.any(0).nonzero()[:, 0])
+                predict = block.start + (NOTHING.new_zeros(1) if carried else asked.any(0).nonzero()[:, 0])
                 logits = yield Ask(
                     network,
                     canvas.tokens[:, computed.to(device, non_blocking=True)],
@@ -227,7 +227,7 @@ def turns(
                 logits[..., config.mask_id] = -torch.inf
                 if memory is not None:
                     layout.computed(computed)
-            prediction = sample(logits, wanted[:, predict - block.start], generators)
+            prediction = sample(logits, asked[:, predict - block.start], generators)
             changed = writing.write(predict, prediction, alone=carried or (alone and within == 0))
             if memory is not None and writing.revise and not changed.any():
                 layout.closed(block, computed)

@@ -7,8 +7,10 @@ for the rest of the run: the prefix cache loses nothing, and there is no suffix 
 from mezzotint.attention import SlidingWindow, SparseD, StreamingLLM
 from mezzotint.cache import FeatureCache
 from mezzotint.canvas import Block, Canvas
+from mezzotint.commit import Edit
 from mezzotint.models.config import ModelConfig
 from mezzotint.recipe import Recipe, round_up
+from mezzotint.strategies import write
 from mezzotint.types import Moment, Positions, Wanted
 
 
@@ -92,6 +94,8 @@ def lay_out(canvas: Canvas, config: ModelConfig, recipe: Recipe) -> Free:
         raise ValueError(f"cache=feature computes different rows in every layer, which {config.family} with its masked attention cannot; choose prefix")
     if grid is None:
         return Free(canvas, recipe.width)
+    if config.carry and (isinstance(recipe.commit, Edit) or getattr(recipe.commit, "compat", "none") == "sdar"):
+        raise ValueError(f"commit={write('commit', recipe.commit)} rewrites a block's first token, which {config.family} decides alone; choose at_least")
     if grid % recipe.width:
         raise ValueError(f"block_length={recipe.width} does not fit this model, which sees blocks of {grid}; give block_length={grid} or a divisor of it")
     if isinstance(recipe.attention, SparseD | SlidingWindow | StreamingLLM):

@@ -85,8 +85,11 @@ class Recipe:
             )
         if isinstance(self.cache, GreedyCache) and not isinstance(self.commit, Shuffled):
             raise ValueError(f"cache=greedy must know which positions come next, which commit={type(self.commit).__name__} cannot tell; choose commit=shuffled")
-        if isinstance(self.commit, Edit) and isinstance(self.cache, DelayedCache | SubBlockCache):
-            raise ValueError(f"commit=edit may rewrite tokens that cache={write('cache', self.cache)} no longer computes; choose prefix, dual or none")
+        rewrites = isinstance(self.commit, Edit) or getattr(self.commit, "compat", "none") == "sdar"
+        if rewrites and (isinstance(self.cache, DelayedCache | SubBlockCache) or getattr(self.cache, "first_alone", False)):
+            raise ValueError(
+                f"commit={write('commit', self.commit)} may rewrite tokens that cache={write('cache', self.cache)} no longer computes; choose prefix, dual or none"
+            )
         needed = getattr(self.commit, "needs", CONFIDENCES)
         if self.confidence not in needed:
             raise ValueError(f"commit={type(self.commit).__name__} does not understand confidence={self.confidence!r}; give confidence={needed[0]!r}")

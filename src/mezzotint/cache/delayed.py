@@ -56,7 +56,7 @@ class DelayedCache:
                     f"delayed compat={self.compat!r} is for models with shifted predictions (Dream) and a canvas without blocks (block_length none)"
                 )
             known, stored = stored, True
-            beyond = visible[visible >= canvas.start - shift]
+            beyond = visible[visible >= min(canvas.start - shift, canvas.origin)]
             if forward == 1 and self.compat != "none":
                 return beyond
             if forward < (2 if self.compat == "none" else 1) or forward % self.refresh == 0:
@@ -98,7 +98,7 @@ class PromptCache:
             forward += 1
             if forward == 0 or (self.refresh and forward % self.refresh == 0):
                 return visible
-            return visible[visible >= canvas.start - moment.shift]
+            return visible[visible >= min(canvas.start - moment.shift, canvas.origin)]
 
         return compute
 
@@ -135,7 +135,9 @@ class GreedyCache:
                 return visible
             next_ones = (moment.block.start + moment.planned[0].nonzero()[:, 0]).tolist()
             chosen = {*(masked & ~canvas.open[0]).nonzero()[:, 0].tolist(), *next_ones}
-            masks = masked.tolist()
+            seen = torch.zeros_like(masked)
+            seen[visible] = True
+            masks = (masked & seen).tolist()
             for position in next_ones:
                 around = (p for distance in range(1, len(masks)) for p in (position - distance, position + distance))
                 free = (p for p in around if 0 <= p < len(masks) and masks[p] and p not in chosen)

@@ -71,7 +71,8 @@ class Overwriting:
         confidence = prediction.confidence.masked_fill(~masked, -torch.inf)
         sure = confidence > self.tau
         top = torch.zeros_like(sure).scatter(-1, confidence.topk(share, dim=-1).indices, True)
-        return torch.where(sure.sum(1, keepdim=True) >= share, sure, top)
+        asked = prediction.open.to(top.device, non_blocking=True)
+        return torch.where(sure.sum(1, keepdim=True) >= share, sure, top) & asked
 
 
 @dataclass(frozen=True)

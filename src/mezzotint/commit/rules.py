@@ -148,6 +148,9 @@ class Shuffling:
     def __call__(self, prediction: Prediction) -> Bool[Tensor, "b w"]:
         assert prediction.at is not None
         if self.planned is None:
+            open = torch.zeros_like(self.masks)
+            open[:, prediction.at] = prediction.open
+            self.masks &= open  # the first token may have been decided alone
             self.rank = self.scores(prediction.generators).argsort(-1, descending=True).argsort(-1)
         now = self.due(self.step)
         self.step += 1

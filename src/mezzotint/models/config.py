@@ -29,6 +29,12 @@ class Mixture:
     full_precision: bool = False
     dense: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not 0 < self.active <= self.experts:
+            raise ValueError(f"config.json: {self.active} active experts of {self.experts}")
+        if self.groups > 1 and (self.experts % self.groups or self.experts // self.groups < 2 or self.kept_groups > self.groups):
+            raise ValueError(f"config.json: {self.experts} experts do not fall into {self.groups} groups of at least two, {self.kept_groups} of them kept")
+
 
 @dataclass(frozen=True)
 class ModelConfig:

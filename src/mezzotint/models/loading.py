@@ -185,7 +185,7 @@ def load_model(
         if scaling.original_length == 0:
             scaling = dataclasses.replace(scaling, original_length=config.max_length)
         config = dataclasses.replace(config, rope_scaling=scaling)
-        frequencies(config.head_dim, config.rope_theta, scaling)
+        frequencies(config.rotary_dim or config.head_dim, config.rope_theta, scaling)
     wanted = dtype_of(dtype)
     if wanted is None and folder == BUNDLED and device.type == "cpu":
         wanted = torch.float32

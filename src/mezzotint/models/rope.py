@@ -60,16 +60,18 @@ class RopeScaling:
 
 def from_checkpoint(field: dict | None, trained_length: int) -> RopeScaling | None:
     """A Qwen-style `rope_scaling` field of config.json. Raises ValueError for a kind that is not supported."""
-    if not field:
+    if field is not None and not isinstance(field, dict):
+        raise ValueError(f"config.json: rope_scaling={field!r} must be an object")
+    if not field or field.get("rope_type", field.get("type")) == "default":
         return None
     kind = {"ntk": "ntk", "linear": "linear", "yarn": "yarn", "longrope": "longrope"}.get(field.get("rope_type", field.get("type", "")))
     if kind is None:
         raise ValueError(f"config.json: rope_scaling={field!r} is not supported; supported kinds: {', '.join(KINDS)}")
     return RopeScaling(
         kind,
-        float(field.get("factor", 1.0)),
+        float(field.get("factor") or 1.0),
         int(field.get("original_max_position_embeddings", trained_length)),
-        tuple(field.get("long_factor", ())),
+        tuple(field.get("long_factor") or ()),
         float(field.get("beta_fast", 32.0)),
         float(field.get("beta_slow", 1.0)),
     )

@@ -55,7 +55,7 @@ def configure(config: dict) -> ModelConfig:
         tied_head=bool(config.get("tie_word_embeddings", False)),
         rope_scaling=from_checkpoint(config.get("rope_scaling"), fields.size("max_position_embeddings")),
         max_length=fields.size("max_position_embeddings"),
-        mask_id=fields.integer("mask_token_id"),
+        mask_id=fields.mask_id(),
         stop_ids=(eos,),
         pad_id=fields.integer("pad_token_id", eos),
         shift=1,

@@ -60,7 +60,9 @@ class Fields:
         inside = Fields(self.config | {name: value for name, value in nested.items() if name in ("rope_theta", "partial_rotary_factor")}, self.family)
         scaled = nested if nested.get("rope_type", "default") != "default" else None
         share = inside.config.get("partial_rotary_factor")
-        share = 1.0 if share is None or share <= 0 else float(share)
+        share = 1.0 if share in (None, 0) else inside.number("partial_rotary_factor")
+        if not 0 < share <= 1:
+            raise ValueError(f"config.json: partial_rotary_factor={share} must lie in (0, 1]")
         length = self.size("max_position_embeddings")
         return {
             "rope_theta": inside.number("rope_theta", theta),

@@ -71,7 +71,7 @@ def configure(config: dict) -> ModelConfig:
         qkv_bias=bool(config.get("include_qkv_bias", False)),
         tied_head=bool(config.get("weight_tying", False)),
         max_length=fields.size("max_sequence_length"),
-        mask_id=fields.integer("mask_token_id"),
+        mask_id=fields.mask_id(),
         stop_ids=(eos,),
         pad_id=fields.integer("pad_token_id", eos),
     )

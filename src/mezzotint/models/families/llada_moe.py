@@ -45,7 +45,7 @@ def configure(config: dict) -> ModelConfig:
             active=fields.size("num_experts_per_tok"),
             size=fields.size("expert_intermediate_size"),
             bias="weights" if config.get("moe_router_enable_expert_bias") else "none",
-            shared_size=config.get("shared_expert_intermediate_size") or 0,
+            shared_size=fields.integer("shared_expert_intermediate_size", 0),
             dense=tuple(layer for layer, sparse in enumerate(every) if not sparse),
         ),
         mask_id=fields.mask_id(156895),
