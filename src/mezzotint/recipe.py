@@ -87,9 +87,8 @@ class Recipe:
             raise ValueError(f"cache=greedy must know which positions come next, which commit={type(self.commit).__name__} cannot tell; choose commit=shuffled")
         rewrites = isinstance(self.commit, Edit) or getattr(self.commit, "compat", "none") == "sdar"
         if rewrites and (isinstance(self.cache, DelayedCache | SubBlockCache) or getattr(self.cache, "first_alone", False)):
-            raise ValueError(
-                f"commit={write('commit', self.commit)} may rewrite tokens that cache={write('cache', self.cache)} no longer computes; choose prefix, dual or none"
-            )
+            commit, cache = write("commit", self.commit), write("cache", self.cache)
+            raise ValueError(f"commit={commit} may rewrite tokens that cache={cache} no longer computes; choose prefix, dual or none")
         needed = getattr(self.commit, "needs", CONFIDENCES)
         if self.confidence not in needed:
             raise ValueError(f"commit={type(self.commit).__name__} does not understand confidence={self.confidence!r}; give confidence={needed[0]!r}")
