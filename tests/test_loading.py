@@ -107,6 +107,7 @@ def break_index_outside(folder):
         (lambda f: edit(f, n_layers="three"), ["n_layers='three'"]),
         (lambda f: edit(f, alibi=True), ["alibi=True"]),
         (lambda f: edit(f, n_heads=0), ["n_heads=0"]),
+        (lambda f: edit(f, mask_token_id=99999), ["99999", "vocabulary"]),
         (lambda f: edit(f, n_heads=7), ["64", "7 heads"]),
         (lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": [1]}'), ["index", "weight_map"]),
         (lambda f: (f / "config.json").write_text("{"), ["config.json", "JSON"]),

@@ -337,3 +337,17 @@ def test_a_shuffled_order_is_known_after_the_first_step_and_a_greedy_cache_follo
         recipe_for(cache=mz.GreedyCache())
     with pytest.raises(ValueError, match="may rewrite tokens that cache=delayed"):
         recipe_for(cache=mz.DelayedCache(), commit=mz.Edit())
+
+
+def test_an_order_survives_a_first_token_decided_alone(tiny):
+    for cache in (mz.PrefixCache(first_alone=True), mz.DualCache(first_alone=True)):
+        run = mz.denoise_all(tiny["dream"], PROMPT, recipe_for(commit=mz.Shuffled(), cache=cache), seed=1)
+        assert not (run.tokens == tiny["dream"].config.mask_id).any()
+
+
+def test_a_shuffled_row_draws_for_itself_alone(tiny):
+    recipe = recipe_for(commit=mz.Shuffled(), temperature=0.9)
+    rows = [PROMPT[0], PROMPT[0] + 1]
+    together = mz.denoise_all(tiny["llada"], rows, recipe, seed=[3, 4])
+    for row, seed in enumerate((3, 4)):
+        assert torch.equal(together.tokens[row], mz.denoise_all(tiny["llada"], [rows[row]], recipe, seed=seed).tokens[0])

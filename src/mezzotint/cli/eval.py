@@ -204,13 +204,14 @@ def score(args: argparse.Namespace) -> int:
 def harness(args: argparse.Namespace) -> int:
     """Tasks of lm-evaluation-harness under our models and recipes."""
     from mezzotint.cli.progress import bar
-    from mezzotint.evaluation.harness import run_harness
     from mezzotint.evaluation.predictions import Store
     from mezzotint.generation import default_recipe
 
     for name in ("tasks", "all", "preset", "data", "split", "lengths", "window", "context", "hard_count", "against", "examples"):
         if getattr(args, name):
             raise ValueError(f"{name}={getattr(args, name)!r} means nothing with --harness, whose tasks bring their own; leave it out")
+    from mezzotint.evaluation.harness import run_harness
+
     model, tokenizer = options.load(args)
     recipe = options.recipe_of(args, default_recipe(model))
     with Store(args.out / "predictions.jsonl" if args.out else None) as store, bar() as progress:
