@@ -16,7 +16,21 @@ from mezzotint.evaluation.tasks.words import KEYS
 
 BUCKETS = (48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 LONG_CANVASES = (128, 256, 512, 1024)
-MIX = {"repeat": 0.01, "recall": 0.03, "retrieval": 0.19, "lists": 0.2, "table": 0.16, "drill": 0.03, "math": 0.22, "tools": 0.1, "code": 0.07, "prose": 0.01}
+MIX = {
+    "repeat": 0.01,
+    "recall": 0.01,
+    "retrieval": 0.06,
+    "lists": 0.09,
+    "table": 0.29,
+    "drill": 0.07,
+    "math": 0.32,
+    "tools": 0.09,
+    "quote": 0.03,
+    "code": 0.02,
+    "prose": 0.01,
+}
+GROUPED = 0.6
+"""The share of word problems of which only results are masked."""
 
 WHOLE = ("code", "prose", "repeat", "table")
 """Tasks that are documents rather than answers: what follows them is padding that noise leaves alone."""
@@ -26,14 +40,28 @@ WHOLE = ("code", "prose", "repeat", "table")
 class Item:
     """Token ids, and the span [start, end) that noise may mask. Answers are padded with EOS, which noise may mask too.
 
-    focus: if not empty, the only positions that noise may mask, and it takes most of them.
+    groups: if not empty, all that noise may mask, group by group: a result and its copies, so that none can be had by copying.
     """
 
     task: str
     ids: list[int]
     start: int
     end: int
-    focus: tuple[int, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
+
+
+def results(text: str, chained: bool) -> list[list[tuple[int, int]]]:
+    """Characters of every result in worked sums, one list a sum; chained: with the later operands and the answer that repeat it."""
+    found: dict[str, list[list[tuple[int, int]]]] = {}
+    groups: list[list[tuple[int, int]]] = []
+    for number in re.finditer(r"(=?)(\d+)", text):
+        span, value = number.span(2), number[2]
+        if number[1]:
+            groups.append([span])
+            found.setdefault(value, []).append(groups[-1])
+        elif chained and value in found:
+            found[value][-1].append(span)
+    return groups
 
 
 def prose_texts(path: Path | None) -> list[str]:
@@ -65,7 +93,7 @@ class Source(torch.utils.data.IterableDataset):
 
     def example(self, task: str, progress: float) -> Example:
         rng = self.rng
-        drill = {"drill": math.drill, "table": math.table, "recall": retrieval.drill}.get(task)
+        drill = {"drill": math.drill, "table": math.table, "recall": retrieval.drill, "quote": tools.drill}.get(task)
         module = {"math": math, "retrieval": retrieval, "lists": lists, "tools": tools, "code": code}.get(task)
         while True:
             if drill is not None:
@@ -100,18 +128,25 @@ class Source(torch.utils.data.IterableDataset):
             return Item(task, ids, 1 + len(before), 1 + len(before) + len(gap))
         chat = self.tokenizer.apply_chat_template([{"role": "user", "content": example.prompt}], add_generation_prompt=True, tokenize=False)
         prompt = self.encode(chat)
-        ids = [*prompt, *self.encode(example.answer), self.eos]
-        return Item(task, ids, len(prompt), len(ids))
+        answer, groups = self.grouped(example.answer, len(prompt), chained=task == "math")
+        asked = task == "drill" or (task == "math" and rng.random() < GROUPED)
+        ids = [*prompt, *answer, self.eos]
+        return Item(task, ids, len(prompt), len(ids), groups if asked else ())
 
     def table(self, example: Example) -> Item:
         """Worked sums, of which the results are asked: a hundred times as many digits to work out as random masks ask of answers."""
-        ids, focus = [self.bos], []
-        for piece in re.findall(r"=\d+|[^=]+", example.document):
-            tokens = self.encode(piece)
-            if piece[0] == "=":
-                focus += range(len(ids) + 1, len(ids) + len(tokens))
-            ids += tokens
-        return Item("table", ids, 1, len(ids), tuple(focus))
+        ids, groups = self.grouped(example.document, 1, chained=False)
+        return Item("table", [self.bos, *ids], 1, 1 + len(ids), groups)
+
+    def grouped(self, text: str, start: int, chained: bool) -> tuple[list[int], tuple[tuple[int, ...], ...]]:
+        """A text's tokens, and where its results stand among them if its first token stands at `start`."""
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        places = encoded["offset_mapping"]
+        groups = [
+            tuple(start + i for i, (first, last) in enumerate(places) for low, high in group if low <= first and last <= high)
+            for group in results(text, chained)
+        ]
+        return encoded["input_ids"], tuple(groups)
 
     def repeat(self) -> Item:
         """A few tokens of the tasks, over and over: the densest lesson in looking up what stood beside the same token elsewhere."""
@@ -130,7 +165,7 @@ class Source(torch.utils.data.IterableDataset):
             return None
         padded = item.ids + [self.eos] * (bucket - len(item.ids))
         end = item.end if item.task in WHOLE else bucket
-        return bucket, Item(item.task, padded, item.start, end, item.focus)
+        return bucket, Item(item.task, padded, item.start, end, item.groups)
 
     def __iter__(self) -> Iterator[list[Item]]:
         worker = torch.utils.data.get_worker_info()

@@ -83,3 +83,14 @@ def initialise(model: Transformer, token_norm: float = 4.0, position: float = 0.
                 v[:, spaces[0]] = found * value
                 out[spaces[0]] = found.T * value
     model.norm.weight.fill_(last)
+
+
+@torch.no_grad()
+def widen(model: Transformer, smaller: Transformer) -> None:
+    """Give a model another's weights; MLP neurons that the other lacks start silent, so both say the same."""
+    weights = dict(smaller.named_parameters())
+    for name, weight in model.named_parameters():
+        given = weights[name]
+        if weight.shape != given.shape:
+            weight.normal_(std=0.0 if name.endswith("down.weight") else model.config.hidden_size**-0.5)
+        weight[tuple(map(slice, given.shape))] = given

@@ -4,7 +4,8 @@
 
 Resumes from the checkpoint in --out. Each answer of length L has k ~ U{1..L} tokens masked and costs the mean
 cross-entropy over them; for a third of the answers the masked ones are the last k, which is the canvas that
-block-wise decoding meets. The first 70 % of the time prefers few masks: what is then asked can be
+block-wise decoding meets. Of most worked sums only results are masked, each with its copies: elsewhere a result can
+be copied from the line below, and adding is never learned. The first 70 % of the time prefers few masks: what is then asked can be
 computed from what is seen, and copying and sums are learned sooner. Muon for the matrices, AdamW for the rest; the schedule follows the minutes spent.
 """
 
@@ -13,13 +14,14 @@ import json
 import shutil
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import checkpoint
 import tokenizer as tokenizer_recipe
 import torch
 from data import Item, Source, prose_texts
-from initial import initialise
+from initial import initialise, widen
 from muon import Muon
 from transformers import AutoTokenizer
 
@@ -27,6 +29,9 @@ from mezzotint.models.config import ModelConfig
 from mezzotint.models.families import llada
 from mezzotint.models.loading import load_model, read_config
 from mezzotint.models.transformer import Transformer
+
+REACH = 6
+"""Tokens over which the weight of masked tokens at an answer's end falls to 1/e."""
 
 PRESETS = {
     "cpu": {"hidden_size": 256, "layers": 5, "heads": 8, "mlp_size": 384, "vocab_size": 2048, "tokens": 4096},
@@ -56,29 +61,32 @@ def shape(preset: dict, tokenizer) -> ModelConfig:
 
 
 def noise(items: list[Item], generator: torch.Generator, sharpness: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which tokens are masked (b, n), and the weight of each masked token's loss: 1 / k, summing to 1 per row.
+    """Which tokens are masked (b, n), and the weight of each masked token's loss, summing to 1 per row.
 
-    sharpness 1 draws the share of masked tokens evenly (LLaDA's objective); above 1 prefers few masks, and many where an item has a focus.
+    sharpness 1 draws the share of masked tokens evenly (LLaDA's objective); above 1 prefers few masks. Of an item with groups whole groups are masked,
+    rather many than few. For a third of the other items the masked tokens are the last ones, and the first of them, which can be told from what is seen, weigh most.
     """
     length = len(items[0].ids)
     column = torch.arange(length)[None]
     start = torch.tensor([i.start for i in items])[:, None]
     end = torch.tensor([i.end for i in items])[:, None]
     span = (column >= start) & (column < end)
-    focused = torch.tensor([bool(i.focus) for i in items])[:, None]
-    for row, item in enumerate(items):
-        if item.focus:
-            span[row] = False
-            span[row, list(item.focus)] = True
     spread = (torch.arange(len(items)) + torch.rand(1, generator=generator)) / len(items)
     level = spread[torch.randperm(len(items), generator=generator)][:, None]
-    level = torch.where(focused, level ** (1 / sharpness), level**sharpness)
-    count = (level * span.sum(1, keepdim=True)).floor().long() + 1
+    count = (level**sharpness * span.sum(1, keepdim=True)).floor().long() + 1
     order = torch.rand(len(items), length, generator=generator)
     backwards = torch.rand(len(items), 1, generator=generator) < 1 / 3
     order = torch.where(backwards, 1 - column / length, order).masked_fill(~span, 2.0)
     masked = (order.argsort(1).argsort(1) < count) & span
-    return masked, masked / count
+    weight = torch.where(backwards, torch.exp(-(masked.cumsum(1) - 1) / REACH), 1.0)
+    for row, item in enumerate(items):
+        if item.groups:
+            taken = torch.randperm(len(item.groups), generator=generator)[: int(level[row] ** 0.5 * len(item.groups)) + 1]
+            masked[row] = False
+            masked[row, [place for group in taken.tolist() for place in item.groups[group]]] = True
+            weight[row] = 1.0
+    weight = weight * masked
+    return masked, weight / weight.sum(1, keepdim=True)
 
 
 def optimisers(model: Transformer) -> list[torch.optim.Optimizer]:
@@ -102,6 +110,7 @@ def main() -> None:
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="start a new run from the weights and tokenizer of a checkpoint folder, e.g. src/mezzotint/bundled")
+    parser.add_argument("--mlp-size", type=int, help="with --init: neurons per layer, if more than the checkpoint has")
     args = parser.parse_args()
 
     args.out.mkdir(parents=True, exist_ok=True)
@@ -119,6 +128,7 @@ def main() -> None:
         config = llada.configure(read_config(args.out))
     elif args.init is not None:
         config = llada.configure(read_config(args.init))
+        config = replace(config, mlp_size=args.mlp_size or config.mlp_size)
     else:
         config = shape(preset, tokenizer)
     (args.out / "config.json").write_text(json.dumps(llada.official(config), indent=1))
@@ -128,7 +138,7 @@ def main() -> None:
         initialise(model)
     model.to(args.device)
     if args.init is not None and fresh:
-        model.load_state_dict(load_model(args.init, dtype="float32").state_dict())
+        widen(model, load_model(args.init, dtype="float32"))
     trainers = optimisers(model)
     base = [group["lr"] for t in trainers for group in t.param_groups]
     state = {"step": 0, "seconds": 0.0, "tokens": 0}

@@ -6,7 +6,8 @@ import re
 from mezzotint.evaluation.tasks.example import Example
 from mezzotint.evaluation.tasks.words import ITEMS, NAMES
 
-LARGEST = 120
+LARGEST = 60
+"""The largest number in a story; shopping and products may end above it."""
 
 
 def operate(a: int, op: str, b: int) -> int:
@@ -24,12 +25,13 @@ def story(rng: random.Random, count: int) -> tuple[str, list[tuple[int, str, int
     item = rng.choice(ITEMS)
     steps: list[tuple[int, str, int]] = []
     if rng.random() < 0.35:
-        boxes, each = rng.randint(2, 9), rng.randint(2, 9)
+        boxes = rng.randint(2, 9)
+        each = rng.randint(2, min(9, LARGEST // boxes))
         text = [f"{name} has {boxes} bags with {each} {item} each."]
         steps.append((boxes, "*", each))
         total = boxes * each
     else:
-        total = rng.randint(3, 60)
+        total = rng.randint(3, LARGEST)
         text = [f"{name} has {total} {item}."]
     while len(steps) < count:
         kinds = ["gain", "gain", "lose", "lose"]
@@ -67,8 +69,8 @@ def shopping(rng: random.Random, count: int) -> tuple[str, list[tuple[int, str, 
     name = rng.choice(NAMES)
     kinds = max(2, (count + 1) // 2)
     things = rng.sample(ITEMS, kinds)
-    prices = [rng.randint(2, 9) for _ in things]
-    amounts = [rng.randint(2, 6) for _ in things]
+    prices = [rng.randint(2, 6) for _ in things]
+    amounts = [rng.randint(2, 5) for _ in things]
     text = [f"{thing.capitalize()} cost {price} coins each." for thing, price in zip(things, prices, strict=True)]
     bought = [f"{amount} {thing}" for thing, amount in zip(things, amounts, strict=True)]
     text.append(f"{name} buys {', '.join(bought[:-1])} and {bought[-1]}. How many coins does {name} pay?")
@@ -118,14 +120,12 @@ def sum_of(rng: random.Random, small: bool) -> tuple[int, str, int]:
     if small:
         a, b = rng.randint(1, 9), rng.randint(1, 9)
         return (a + b if op == "-" else a), op, b
-    if op == "*":
-        a, b = rng.randint(2, 9), rng.randint(2, 9)
-        return (rng.randint(2, 60) if b <= 5 and rng.random() < 0.5 else a), op, b
-    if op == "/":
+    if op in "*/":
         b = rng.randint(2, 9)
-        return b * rng.randint(2, LARGEST // b), op, b
+        a = rng.randint(2, LARGEST // b)
+        return (a if op == "*" else a * b), op, b
     if op == "+":
-        return rng.randint(2, 99), op, rng.randint(2, 20) if rng.random() < 0.7 else rng.randint(2, 60)
+        return rng.randint(2, LARGEST), op, rng.randint(2, 20 if rng.random() < 0.7 else 30)
     a = rng.randint(4, LARGEST)
     return a, op, rng.randint(2, min(20, a - 1))
 

@@ -8,18 +8,20 @@ from mezzotint.evaluation.tasks.example import Example
 from mezzotint.evaluation.tasks.words import KEYS, NAMES
 
 CITIES = ["Athens", "Berlin", "Cairo", "Delhi", "Lima", "Lisbon", "London", "Madrid", "Oslo", "Paris", "Prague", "Rome", "Seoul", "Tokyo", "Vienna", "Warsaw"]
+ROOMS = ("kitchen", "office", "garden", "cellar", "studio")
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 FILLERS: dict[str, Callable[[random.Random], str | int]] = {
     "city": lambda r: r.choice(CITIES),
     "start": lambda r: r.choice(CITIES),
     "person": lambda r: r.choice(NAMES),
     "text": lambda r: " ".join(r.sample(KEYS, 2)),
     "label": lambda r: r.choice(KEYS),
-    "room": lambda r: r.choice(("kitchen", "office", "garden", "cellar", "studio")),
+    "room": lambda r: r.choice(ROOMS),
     "hour": lambda r: r.randint(0, 23),
     "minutes": lambda r: r.randint(2, 90),
     "degrees": lambda r: r.randint(15, 28),
     "amount": lambda r: r.randint(5, 500),
-    "day": lambda r: r.choice(("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")),
+    "day": lambda r: r.choice(DAYS),
 }
 TOOLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "get_weather": (("city", "day"), ("What is the weather in {city} on {day}?", "Will it rain on {day} in {city}?")),
@@ -50,6 +52,12 @@ def make(rng: random.Random, hard: bool) -> Example:
     prompt = f"Functions: {'; '.join(map(signature, offered))}\n{rng.choice(phrases).format(**values)}"
     call = {"name": name, "arguments": values}
     return Example("tools", prompt, json.dumps(call), hard, call)
+
+
+def drill(rng: random.Random) -> Example:
+    """Words to be put in quotation marks, for training only: in JSON a word stands without the space before it, as another token."""
+    words = [rng.choice((*KEYS, *KEYS, *NAMES, *CITIES, *ROOMS, *DAYS)) for _ in range(rng.randint(4, 10))]
+    return Example("quote", f"Quote: {' '.join(words)}", json.dumps(words))
 
 
 def score(example: Example, text: str) -> bool:
