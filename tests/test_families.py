@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 import mezzotint as mz
+from mezzotint.describing import describe
 from mezzotint.generation import default_recipe, until
 from mezzotint.models.config import Mixture, ModelConfig
 from mezzotint.models.experts import Experts
-from mezzotint.models.information import describe
 from mezzotint.models.int8 import Int8Linear
 
 FOLDERS = {
@@ -222,6 +222,25 @@ def test_stacked_experts_equal_single_ones():
     layer.stack()
     assert layer.experts[2].up.weight.data_ptr() == layer.stacked["up"][2].data_ptr()
     assert_close(layer(x), before, atol=0.05, rtol=0.05)
+
+
+def test_quantising_reaches_stacked_experts():
+    """The given model keeps its stack, and its products in bf16; the quantised one has none that would be used in place of its integers."""
+    pytest.importorskip("torchao", reason="needs the extra `quant`")
+    model = mz.load_model(HERE / "families" / FOLDERS["llada-moe"], mask_id=296, dtype="bfloat16")
+    layers = [module for module in model.modules() if isinstance(module, Experts)]
+    for layer in layers:
+        layer.stack()
+    smaller = mz.quantise(model, "int8-weight")
+    assert all(layer.stacked for layer in layers)
+    for layer in (module for module in smaller.modules() if isinstance(module, Experts)):
+        assert not layer.stacked
+        assert {type(expert.up.weight.data).__name__ for expert in layer.experts} == {"Int8Tensor"}
+    x = torch.randn(1, 40, model.config.hidden_size).bfloat16()
+    exact, near = (next(m for m in one.modules() if isinstance(m, Experts)).one_by_one for one in (model, smaller))
+    counts = torch.tensor([40 // len(layers[0].experts)] * len(layers[0].experts))
+    rows = x[0, : int(counts.sum())]
+    assert 0 < (near(rows, counts) - exact(rows, counts)).float().std() < 0.05 * exact(rows, counts).float().std()
 
 
 def test_int8_weights_are_half_the_memory_and_close(models, tmp_path):

@@ -21,6 +21,10 @@ def recognises(config: dict) -> bool:
     return bool(set(config.get("architectures") or ()) & set(ARCHITECTURES))
 
 
+def note(config: ModelConfig) -> str:
+    return "" if config.block_length else "a bd3lm checkpoint looks the same as this mdlm one; if it is one, add --block-causal 32"
+
+
 def configure(config: dict) -> ModelConfig:
     """The model's shape from the Qwen `config.json`. Raises ValueError naming a field that is missing or unsupported."""
     fields = Fields(config, "A2D")

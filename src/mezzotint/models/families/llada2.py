@@ -47,6 +47,10 @@ def derived(config: ModelConfig) -> dict[str, Derived]:
     return table
 
 
+def note(config: ModelConfig) -> str:
+    return "LLaDA2.1 looks the same as 2.0; 2.1 may correct its own tokens: --recipe llada2.1-quality or llada2.1-speed"
+
+
 def configure(config: dict) -> ModelConfig:
     """The model's shape from LLaDA2's `config.json`. Raises ValueError naming a field that is missing or unsupported."""
     fields = Fields(config, "LLaDA2")
