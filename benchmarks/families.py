@@ -3,12 +3,14 @@
 python benchmarks/families.py --shape 0.6b --out benchmarks/results/2026-11-25-cpu-families-0.6b.json
 python benchmarks/families.py --quick --json
 
-Random weights of a real shape, in float32 (CPUs without bf16 instructions are many times slower in bf16). The canvas ends at --length, and its last block is
-decoded in --steps forwards, the two recipes taking turns forward by forward. So the cache pays what a block costs it in a long run: one forward that also computes
-the clean block before, then forwards of the block alone. The prompt's forward is timed apart. Recomputation runs the head for the block only, where the official
-codes run it for every row: the ratio errs to the low side. A random model's tokens mean nothing, but both recipes must decide the same: the JSON says whether.
+Random weights of a real shape, in float32 (a CPU without bf16 instructions is many times slower in bf16). The canvas ends at --length, and
+its last block is decoded in --steps forwards, the two recipes taking turns forward by forward. So the cache pays what a block costs it in a
+long run: one forward that also computes the clean block before, then forwards of the block alone. The prompt's forward is timed apart.
+Recomputation runs the head for the block only, where the official codes run it for every row: the ratio errs to the low side. A random
+model's tokens mean nothing, but both recipes must decide the same: the JSON says whether.
 
-Forwards in all: 2 + 2 · steps, half of them short. On two AVX2 cores a long one takes about 10 s at 0.6b and 30 s at 1.7b; memory 3.5 and 8 GB.
+Forwards in all: 2 + 2 · steps, a little over half of them long. One thread takes 20 s of CPU time for a long one at 0.6b, 60 s at 1.7b;
+memory 3.4 and 8 GB.
 """
 
 import argparse
@@ -55,7 +57,11 @@ def measure(model, length: int, block: int, steps: int) -> tuple[list[dict], boo
             step = next(pair[name][1])
             row = {"step": number, "recipe": name, "rows_computed": len(step.computed)}
             rows.append(row | {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu})
-            print("step {step}  {recipe:12} {rows_computed:5} rows  {seconds:8.3f} s  {cpu_seconds:8.3f} s of CPU time".format(**rows[-1]), file=sys.stderr, flush=True)
+            print(
+                "step {step}  {recipe:12} {rows_computed:5} rows  {seconds:8.3f} s  {cpu_seconds:8.3f} s of CPU time".format(**rows[-1]),
+                file=sys.stderr,
+                flush=True,
+            )
         same = same and torch.equal(*(canvas.tokens for canvas, _ in pair.values()))
     return rows, same
 

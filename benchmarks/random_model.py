@@ -7,7 +7,6 @@ from mezzotint.models.config import Mixture, ModelConfig
 from mezzotint.models.int8 import Int8Linear, shrink
 from mezzotint.models.transformer import Transformer
 
-
 POOL = 2**22 + 7
 """So many normal numbers are drawn, and repeated where a model needs more: drawing billions takes minutes, and no product's time depends on them."""
 
