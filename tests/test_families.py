@@ -18,6 +18,8 @@ from mezzotint.generation import default_recipe, until
 from mezzotint.models.config import Mixture, ModelConfig
 from mezzotint.models.experts import Experts
 from mezzotint.models.int8 import Int8Linear
+from mezzotint.models.shape import Shape
+from mezzotint.models.transformer import Transformer
 
 FOLDERS = {
     "llada-moe": "llada_moe/lladamoe_tiny_variant",
@@ -313,6 +315,18 @@ def test_a_missing_shard_or_tensor_of_any_family_is_named(tmp_path):
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
         with pytest.raises(mz.CheckpointError, match=r"lacks the shard model-00002-of-00002.safetensors"):
             mz.load_model(folder, mask_id=mask)
+
+
+@pytest.mark.parametrize("name", ["illada", "a2d"])
+def test_a_pruned_checkpoint_of_a_family_is_read_back(models, name, tmp_path):
+    """With the biases that stand for what was removed, under names that the family does not have itself."""
+    whole = models[name].config
+    model = Transformer(dataclasses.replace(whole, shapes=(Shape(heads=2, kv_heads=1, mlp_size=24),) * whole.layers)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1).requires_grad_(False)
+    again = mz.load_model(mz.save(model, tmp_path / name, source=HERE / "families" / FOLDERS[name]), mask_id=296)
+    tokens = torch.arange(1, 20)[None]
+    assert torch.equal(again(tokens), model(tokens))
 
 
 def test_a_fused_tensor_of_the_wrong_height_is_named(tmp_path):
