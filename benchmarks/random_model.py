@@ -7,6 +7,9 @@ from mezzotint.models.config import Mixture, ModelConfig
 from mezzotint.models.int8 import Int8Linear, shrink
 from mezzotint.models.transformer import Transformer
 
+POOL = 2**22 + 7
+"""So many normal numbers are drawn, and repeated where a model needs more: drawing billions takes minutes, and no product's time depends on them."""
+
 
 def random_model(config: ModelConfig, dtype: torch.dtype, *, weights: str | None = None, device: str = "cpu") -> Transformer:
     """weights: "int8" as for `load_model`."""
@@ -15,20 +18,30 @@ def random_model(config: ModelConfig, dtype: torch.dtype, *, weights: str | None
         if weights == "int8":
             shrink(model.layers)
     generator = torch.Generator(device).manual_seed(0)
+    normal = torch.empty(POOL, device=device).normal_(0, 0.02, generator=generator).to(dtype)
+    integers = torch.randint(-127, 128, (POOL,), dtype=torch.int8, device=device, generator=generator)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if isinstance(module, Int8Linear) and name == "weight":
-                made = torch.randint(-127, 128, parameter.shape, dtype=torch.int8, device=device, generator=generator)
+                made = filled(parameter.shape, integers)
             elif isinstance(module, Int8Linear) and name == "scale":
                 made = torch.full(parameter.shape, 0.02 / 73, device=device)
             elif parameter.ndim == 1:
                 made = torch.ones(parameter.shape, dtype=dtype, device=device)
             else:
-                made = torch.empty(parameter.shape, dtype=dtype, device=device).normal_(0, 0.02, generator=generator)
+                made = filled(parameter.shape, normal)
             setattr(module, name, nn.Parameter(made, requires_grad=False))
     if config.tied_head:
         model.head.weight = model.embedding.weight
     return model.eval()
+
+
+def filled(shape: torch.Size, pool: torch.Tensor) -> torch.Tensor:
+    """A tensor of the pool's numbers, from its beginning, as often as they are needed."""
+    made = torch.empty(shape, dtype=pool.dtype, device=pool.device)
+    for part in made.view(-1).split(len(pool)):
+        part.copy_(pool[: len(part)])
+    return made
 
 
 def qwen3(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, head_dim: int, vocabulary: int = 151936, block: int = 32) -> ModelConfig:

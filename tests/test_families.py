@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -11,11 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 import mezzotint as mz
+from mezzotint.cli import main
+from mezzotint.describing import describe
 from mezzotint.generation import default_recipe, until
 from mezzotint.models.config import Mixture, ModelConfig
 from mezzotint.models.experts import Experts
-from mezzotint.models.information import describe
 from mezzotint.models.int8 import Int8Linear
+from mezzotint.models.shape import Shape
+from mezzotint.models.transformer import Transformer
 
 FOLDERS = {
     "llada-moe": "llada_moe/lladamoe_tiny_variant",
@@ -45,45 +49,6 @@ def recipe_for(name, **rest) -> mz.Recipe:
     """Two blocks, two steps each."""
     block = BLOCKS.get(name, 8)
     return mz.Recipe(**{"gen_length": 2 * block, "block_length": block, "steps": 4, "early_stop": "off"} | rest)
-
-
-def outcome(model, prompt, recipe):
-    """None if the canvas is filled as it should be, else why the recipe was refused."""
-    try:
-        canvas = mz.Canvas.blank(
-            list(prompt), recipe.gen_length, model.config.mask_id, model.device, grid=model.config.block_length, to_end=model.config.aligned_to_end
-        )
-        before = canvas.tokens.clone()
-        for step in mz.denoise(model, canvas, recipe):
-            assert torch.isin(step.computed, step.visible).all()
-        assert canvas.decided.all()
-        assert torch.equal(canvas.tokens[canvas.given], before[canvas.given])
-        assert not (canvas.tokens[~canvas.given] == model.config.mask_id).any()
-    except ValueError as refused:
-        return str(refused)
-    return None
-
-
-@pytest.mark.parametrize("name", ["llada-moe", "sdar", "a2d-blocks", "modernbert", "fast-dllm-v2"])
-def test_every_cache_and_suffix_fills_the_canvas_or_is_refused_by_name(models, name):
-    prompt = torch.arange(1, 12)[None]
-    refused = {}
-    for cache in (mz.PrefixCache(), mz.DualCache(), mz.DelayedCache(2), mz.PromptCache(2), mz.FeatureCache(4, 2), mz.SubBlockCache()):
-        refused[type(cache).__name__] = outcome(models[name], prompt, recipe_for(name, cache=cache))
-    for suffix in (mz.NoSuffix(), mz.DPad(window=8), mz.UniformDropout(4, 8)):
-        refused[type(suffix).__name__] = outcome(models[name], prompt, recipe_for(name, suffix=suffix))
-    masked = name in BLOCKS or name == "modernbert"
-    assert {k for k, v in refused.items() if v} == ({"FeatureCache"} if masked else set())
-    if masked:
-        assert "cache=feature" in refused["FeatureCache"]
-
-
-@pytest.mark.parametrize("name", ["llada-moe", "sdar", "modernbert"])
-@pytest.mark.parametrize("attention", [mz.SparseD(block_size=16), mz.SlidingWindow(16), mz.StreamingLLM(window=16)], ids=lambda a: type(a).__name__)
-def test_sparse_attention_runs_or_is_refused_by_name(models, name, attention):
-    refused = outcome(models[name], torch.arange(1, 12)[None], recipe_for(name, attention=attention))
-    assert (refused is not None) == (name in BLOCKS)
-    assert refused is None or "sees blocks of" in refused or "not blocks of" in refused
 
 
 @pytest.mark.parametrize("name", ["sdar", "llada2", "a2d-blocks", "fast-dllm-v2"])
@@ -224,6 +189,25 @@ def test_stacked_experts_equal_single_ones():
     assert_close(layer(x), before, atol=0.05, rtol=0.05)
 
 
+def test_quantising_reaches_stacked_experts():
+    """The given model keeps its stack, and its products in bf16; the quantised one has none that would be used in place of its integers."""
+    pytest.importorskip("torchao", reason="needs the extra `quant`")
+    model = mz.load_model(HERE / "families" / FOLDERS["llada-moe"], mask_id=296, dtype="bfloat16")
+    layers = [module for module in model.modules() if isinstance(module, Experts)]
+    for layer in layers:
+        layer.stack()
+    smaller = mz.quantise(model, "int8-weight")
+    assert all(layer.stacked for layer in layers)
+    for layer in (module for module in smaller.modules() if isinstance(module, Experts)):
+        assert not layer.stacked
+        assert {type(expert.up.weight.data).__name__ for expert in layer.experts} == {"Int8Tensor"}
+    x = torch.randn(1, 40, model.config.hidden_size).bfloat16()
+    exact, near = (next(m for m in one.modules() if isinstance(m, Experts)).one_by_one for one in (model, smaller))
+    counts = torch.tensor([40 // len(layers[0].experts)] * len(layers[0].experts))
+    rows = x[0, : int(counts.sum())]
+    assert 0 < (near(rows, counts) - exact(rows, counts)).float().std() < 0.05 * exact(rows, counts).float().std()
+
+
 def test_int8_weights_are_half_the_memory_and_close(models, tmp_path):
     folder = HERE / "families" / FOLDERS["llada-moe"]
     small = mz.load_model(folder, mask_id=296, weights="int8")
@@ -275,6 +259,76 @@ def test_a_head_stored_beside_a_tied_embedding_is_used(tmp_path):
     assert torch.equal(model.head.weight, -model.embedding.weight)
 
 
+DAMAGE = {
+    "architectures": [(["GPT2LMHeadModel"], "supported: LLaDAModelLM, .*SDARForCausalLM"), ("SDAR", "must be a list"), (7, "must be a list")],
+    "hidden_act": [("relu", "hidden_act='relu' is not supported for .*; supported: 'silu'")],
+    "num_hidden_layers": [("three", "num_hidden_layers='three' must be a whole number"), (0, "num_hidden_layers=0 must be at least 1")],
+    "hidden_size": [(-64, "hidden_size=-64"), (None, "config.json has no 'hidden_size', which a .* checkpoint needs")],
+    "rope_parameters": [("far", "rope_parameters='far' must be an object")],
+    "partial_rotary_factor": [(1.5, "partial_rotary_factor=1.5 must lie in")],
+    "rope_theta": [("x", "rope_theta='x' must be a number above 0")],
+    "tie_word_embeddings": [("no", "tie_word_embeddings='no' must be true or false")],
+    "eos_token_id": [("</s>", "eos_token_id='</s>' must be a token id")],
+    "num_experts": [(3.5, "num_experts=3.5 must be a whole number")],
+    "num_experts_per_tok": [(64, "64 active experts of")],
+    "moe_layer_freq": [("every", "moe_layer_freq='every' must be 0 or 1"), ([1], "for the 2 layers")],
+    "mlp_only_layers": [(1, "mlp_only_layers=1 must be a list of layers")],
+    "n_group": [(7, "do not fall into 7 groups")],
+    "score_function": [("softmax", "score_function='softmax' is not supported for LLaDA2; supported: 'sigmoid'")],
+    "block_size": [(0, "block_size=0 must be at least 1")],
+    "bd_size": [("b", "bd_size='b' must be a whole number")],
+    "hidden_activation": [("silu", "hidden_activation='silu' is not supported for ModernBERT; supported: 'gelu'")],
+    "hidden_dim": [(None, "config.json has no 'hidden_dim', which a MDLM checkpoint needs")],
+    "n_heads": [(7, "not a multiple of the 7 heads")],
+    "time_conditioning": [(True, "time_conditioning=True is not supported for MDLM; supported: False")],
+    "mask_token_id": [(10**6, "1000000 lies outside the vocabulary")],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in FOLDERS if name != "a2d-blocks"])
+def test_a_damaged_field_is_named_with_what_is_supported(tmp_path, name):
+    """Each field that the family's config.json has, damaged alone."""
+    raw = json.loads((HERE / "families" / FOLDERS[name] / "config.json").read_text())
+    raw.setdefault("mask_token_id", 49 if name == "bd3lm" else 296)
+    tried = 0
+    by_fields = {"architectures"} if name in ("llada-moe", "bd3lm") else set()  # these are recognised by their fields as well
+    for field in (raw.keys() & DAMAGE.keys()) - by_fields:
+        for value, words in DAMAGE[field]:
+            (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in (raw | {field: value}).items() if (k, v) != (field, None)}))
+            with pytest.raises(mz.CheckpointError, match=words):
+                describe(tmp_path)
+            tried += 1
+    assert tried >= (5 if name == "bd3lm" else 8)
+
+
+def test_a_missing_shard_or_tensor_of_any_family_is_named(tmp_path):
+    for name in ("sdar-moe", "llada2", "bd3lm"):
+        folder = tmp_path / name
+        shutil.copytree(HERE / "families" / FOLDERS[name], folder)
+        mask = 49 if name == "bd3lm" else 296
+        tensors = load_file(folder / "model.safetensors")
+        lost = sorted(tensors)[len(tensors) // 2]
+        save_file({stored: tensor for stored, tensor in tensors.items() if stored != lost}, folder / "model.safetensors")
+        with pytest.raises(mz.CheckpointError, match=f"has no tensor '{lost}'"):
+            mz.load_model(folder, mask_id=mask)
+        table = dict.fromkeys(tensors, "model.safetensors") | {lost: "model-00002-of-00002.safetensors"}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
+        with pytest.raises(mz.CheckpointError, match=r"lacks the shard model-00002-of-00002.safetensors"):
+            mz.load_model(folder, mask_id=mask)
+
+
+@pytest.mark.parametrize("name", ["illada", "a2d"])
+def test_a_pruned_checkpoint_of_a_family_is_read_back(models, name, tmp_path):
+    """With the biases that stand for what was removed, under names that the family does not have itself."""
+    whole = models[name].config
+    model = Transformer(dataclasses.replace(whole, shapes=(Shape(heads=2, kv_heads=1, mlp_size=24),) * whole.layers)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1).requires_grad_(False)
+    again = mz.load_model(mz.save(model, tmp_path / name, source=HERE / "families" / FOLDERS[name]), mask_id=296)
+    tokens = torch.arange(1, 20)[None]
+    assert torch.equal(again(tokens), model(tokens))
+
+
 def test_a_fused_tensor_of_the_wrong_height_is_named(tmp_path):
     folder = tmp_path / "llada2"
     shutil.copytree(HERE / "families" / FOLDERS["llada2"], folder)
@@ -299,6 +353,23 @@ def test_information_names_what_a_family_is():
     assert (found["recipe"], found["mask_id"], found["family"]) == ("llada2", 296, "llada2")
     assert found["active_parameters"] < found["parameters"]
     assert describe(HERE / "families" / FOLDERS["modernbert"], mask_id=296)["attention"] == "full in every 3. layer, else 8 positions to each side"
+    assert "--block-causal 32" in describe(HERE / "families" / FOLDERS["a2d"], mask_id=296)["note"]
+    assert "--recipe llada2.1-quality" in found["note"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_information_tells_the_recipe_that_is_used(models, name, capsys):
+    folder, mask = HERE / "families" / FOLDERS[name], 49 if name == "bd3lm" else 296
+    blocks = ["--block-causal", str(BLOCKS[name])] if name in BLOCKS else []
+    assert main(["info", str(folder), "--mask-id", str(mask), "--length", "100", *blocks, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    model = models[name]
+    assert found["recipe"] == model.config.recipe
+    assert found["recipe_fields"] == str(default_recipe(model))
+    assert found["decoder"] == mz.RECIPES[model.config.recipe].source
+    assert (found["trained_length"], found["family"]) == (model.config.max_length, model.config.family)
+    memory = model.memory(1, 100)
+    assert found["memory_bytes"] == 2 * memory.keys.numel() * memory.keys.element_size()
 
 
 def test_a_text_ends_at_its_mark():
@@ -337,9 +408,29 @@ def test_text_in_text_out(chatty, commit):
 
 def test_a_gap_is_filled_in_the_models_blocks(chatty):
     model, tokenizer = mz.load(chatty, mask_id=296)
-    result = mz.infill(model, tokenizer, "w1 w2 w3 w4 w5 [[5]] w6", default_recipe(model).with_(gen_length=8))
+    recipe = default_recipe(model).with_(gen_length=8)
+    with pytest.warns(UserWarning, match="sdar sees blocks of 4 tokens and nothing behind them: 1 of the tokens given behind a gap"):
+        result = mz.infill(model, tokenizer, "w1 w2 w3 w4 w5 [[5]] w6", recipe)
     assert len(result.fills[0].split()) == 5
     assert result.text.endswith(" w6")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mz.infill(model, tokenizer, "w1 w2 w3 w4 w5 [[2]] w6", recipe)
+
+
+def test_the_command_line_says_that_text_behind_a_gap_is_not_seen(chatty, capsys):
+    assert main(["infill", "w1 w2 w3 w4 [[3]] w5 w6 w7", "--model", str(chatty), "--mask-id", "296"]) == 0
+    out, said = capsys.readouterr()
+    assert len(out.split()) >= 7
+    assert said.startswith("mezzotint: warning: sdar sees blocks of 4 tokens")
+
+
+def test_the_command_line_answers_with_the_familys_own_recipe(chatty, capsys):
+    """Without a word about blocks, and under a named recipe made for other blocks."""
+    for asked, commit in (([], "at_least"), (["--recipe", "threshold"], "threshold")):
+        assert main(["generate", "w20 w21 w22", "--model", str(chatty), "--mask-id", "296", "--gen-length", "8", "--json", *asked]) == 0
+        recipe = json.loads(capsys.readouterr().out)["recipe"]
+        assert (recipe["block_length"], recipe["commit"]) == (4, commit)
 
 
 def test_families_that_keep_their_template_in_code(tmp_path):

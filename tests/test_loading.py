@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mezzotint as mz
+from mezzotint.describing import describe
 from mezzotint.models.families import family_of, llada
-from mezzotint.models.information import describe
 
 TINY = Path(__file__).parent / "golden" / "dpad" / "ckpt_llada_tiny"
 
@@ -172,6 +172,7 @@ def test_a_long_context_can_be_scaled(folder):
 PEAK = """
 import resource, sys, torch
 import mezzotint as mz
+from mezzotint.describing import describe
 from mezzotint.models.transformer import Transformer
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 model = mz.load_model(sys.argv[1], dtype=sys.argv[2])

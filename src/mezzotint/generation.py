@@ -213,6 +213,21 @@ def gapped(model: Transformer, tokenizer: Any, text: str, *, ends: bool) -> tupl
     return Canvas.gaps(laid, model.config.mask_id, model.device), given, masks
 
 
+def warn_unseen(config: ModelConfig, canvas: Canvas, *, appended: int = 0) -> None:
+    """A model trained in blocks fills a gap without seeing what is given behind the gap's block. appended: ids at the end that the user did not write."""
+    block = config.block_length
+    if block is None:
+        return
+    seen = (canvas.start // block + 1) * block
+    unseen = int(canvas.given[0, seen : canvas.length - appended].sum())
+    if unseen:
+        warnings.warn(
+            f"{config.family} sees blocks of {block} tokens and nothing behind them: {unseen} of the tokens given behind a gap do not guide what fills it; "
+            "for text that is seen from both sides choose a model with full attention",
+            stacklevel=3,
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Infilled(Generation):
     """A `Generation` whose text is the whole filled text; `fills` holds what went into each gap."""
@@ -230,7 +245,8 @@ def infill(
     ends: bool = True,
     on_step: Callable[[Step], None] | None = None,
 ) -> Infilled:
-    """Fill gaps written `[[8]]` (8 masks) between given text; everything given is seen from both sides and stays.
+    """Fill gaps written `[[8]]` (8 masks) between given text; everything given is seen from both sides and stays. Models trained in blocks
+    see nothing behind the block that a mask lies in: a warning says so where text stands there.
 
     Blocks of the recipe's block_length (None: of gen_length) start at the first gap; every gap is filled to its end, so stop ids
     end nothing. ends: the text is a whole document, so an end token follows it. Raises ValueError if there is no gap, one of 0
@@ -242,6 +258,7 @@ def infill(
     pieces = GAP.split(text)
     canvas, given, masks = gapped(model, tokenizer, text, ends=ends)
     check_length(model, canvas.tokens[0].tolist())
+    warn_unseen(model.config, canvas, appended=int(ends))
     begun = time.perf_counter()
     tally = Tally(1, recipe)
     for step in denoise(model, canvas, recipe, seed=seed):

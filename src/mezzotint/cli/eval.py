@@ -148,7 +148,7 @@ def asked(args: argparse.Namespace, task: str, model: Any) -> "tuple[Recipe, Set
     from mezzotint.generation import default_recipe
 
     published = preset(args.preset, task) if args.preset else None
-    recipe = options.recipe_of(args, published.recipe if published else default_recipe(model))
+    recipe = options.recipe_of(args, published.recipe if published else default_recipe(model), model.config)
     settings = Settings(seed=args.seed, count=args.count or (COUNT if task in TASKS else None), lengths=(min(4096, model.config.max_length),))
     changes = dict(published.settings) if published else {}
     changes |= {name: getattr(args, name) for name in ("data", "split", "shots", "samples", "window", "context") if getattr(args, name) is not None}
@@ -213,7 +213,7 @@ def harness(args: argparse.Namespace) -> int:
     from mezzotint.evaluation.harness import run_harness
 
     model, tokenizer = options.load(args)
-    recipe = options.recipe_of(args, default_recipe(model))
+    recipe = options.recipe_of(args, default_recipe(model), model.config)
     with Store(args.out / "predictions.jsonl" if args.out else None) as store, bar() as progress:
         report = run_harness(
             [name for name in args.harness.split(",") if name],

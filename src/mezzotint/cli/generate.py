@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     from mezzotint.generation import default_recipe
 
     model, tokenizer = options.load(args)
-    recipe = options.recipe_of(args, default_recipe(model))
+    recipe = options.recipe_of(args, default_recipe(model), model.config)
     chat = False if args.raw else None
     if args.watch:
         from mezzotint.cli.watch import Watch

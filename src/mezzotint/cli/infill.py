@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if not GAP.search(text):
         raise ValueError("the text has no gap; write one as [[8]], 8 being the number of masks")
     model, tokenizer = options.load(args)
-    recipe = options.recipe_of(args, default_recipe(model))
+    recipe = options.recipe_of(args, default_recipe(model), model.config)
     if args.watch:
         from mezzotint.cli.watch import Watch
 

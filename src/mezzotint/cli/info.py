@@ -1,6 +1,7 @@
-"""What a checkpoint is: family, parameters, trained length, and the memory it needs at a length."""
+"""What a checkpoint is: family, attention, decoder and recipe, trained length, parameters, and the memory it needs at a length."""
 
 import argparse
+from typing import Any
 
 from mezzotint.cli import options
 
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mezzotint.models.information import describe
+    from mezzotint.describing import describe
 
     found = describe(args.model, length=args.length, batch=args.batch, dtype=args.dtype, **options.quirks(args))
     if args.json:
@@ -26,7 +27,16 @@ def run(args: argparse.Namespace) -> int:
 
     table = Table(show_header=False, box=None)
     for name, value in found.items():
-        shown = f"{value / 2**20:,.1f} MiB" if name.endswith("_bytes") else f"{value:,}" if isinstance(value, int) else str(value)
-        table.add_row(name.removesuffix("_bytes").replace("_", " "), shown)
+        if value != "":
+            table.add_row(name.removesuffix("_bytes").replace("_", " "), shown(name, value))
     Console().print(table)
     return 0
+
+
+def shown(name: str, value: Any) -> str:
+    """A value as the table shows it: ids as they are, other numbers with commas."""
+    if name.endswith("_bytes"):
+        return f"{value / 2**20:,.1f} MiB"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and name != "mask_id" else str(value)

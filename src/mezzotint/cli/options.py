@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mezzotint.models.config import ModelConfig
     from mezzotint.models.transformer import Transformer
     from mezzotint.recipe import Recipe
 
@@ -103,11 +104,14 @@ def device_of(args: argparse.Namespace) -> str:
     return device
 
 
-def recipe_of(args: argparse.Namespace, default: "Recipe") -> "Recipe":
-    """The named recipe (or the default), changed by whatever fields were given."""
-    from mezzotint.recipes import named_or_file
+def recipe_of(args: argparse.Namespace, default: "Recipe", config: "ModelConfig | None" = None) -> "Recipe":
+    """The named recipe (or the default), changed by whatever fields were given. A recipe that is named, not read from a file, has the model's blocks."""
+    from mezzotint.generation import fitted
+    from mezzotint.recipes import RECIPES, named_or_file
 
     base = named_or_file(args.recipe).recipe if args.recipe else default
+    if args.recipe in RECIPES and config is not None:
+        base = fitted(base, config)
     return base.with_text(fields_of(args))
 
 

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise ValueError(f"host={args.host} port={args.port} cannot be listened on: {error.strerror}") from None
     engine = Engine(replica)
-    recipe = options.recipe_of(args, default_recipe(engine.model))
+    recipe = options.recipe_of(args, default_recipe(engine.model), engine.model.config)
     settings = ServerSettings(replica, args.name or args.model or "mezzotint", recipe, accepted, drain_seconds=args.drain_seconds)
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

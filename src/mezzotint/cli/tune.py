@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"by={args.by!r} is unknown; accepted: {', '.join(MEASURES)}")
     questions = gather(args.task, args.count)
     model, tokenizer = options.load(args)
-    reference = options.recipe_of(args, default_recipe(model))
+    reference = options.recipe_of(args, default_recipe(model), model.config)
     longest = max((len(encode(tokenizer, q.prompt)) for q in questions if q.prompt), default=0)
     candidates = space(reference, longest, model.device.type)
     with bar() as progress:

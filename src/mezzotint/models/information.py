@@ -1,63 +1,6 @@
-"""A checkpoint described without loading it: its family, size and memory."""
-
-from pathlib import Path
-from typing import Any
-
-import torch
+"""What a shape means: who sees whom, in words, and the memory of a run, in bytes."""
 
 from mezzotint.models.config import ModelConfig
-from mezzotint.models.loading import configure, dtype_of, folder_of, read_config
-
-
-def describe(
-    source: str | Path | None = None,
-    *,
-    length: int | None = None,
-    batch: int = 1,
-    dtype: str | None = None,
-    mask_id: int | None = None,
-    block_causal: int | None = None,
-    weights: str | None = None,
-) -> dict[str, Any]:
-    """Family, shape and memory in bytes at a canvas of `length` tokens (default: the trained length) and `batch` rows.
-
-    Only JSON files are read, also for a hub id. mask_id, block_causal, weights: as for `load_model`. weights_bytes: as stored or in `dtype`;
-    memory_bytes: K and V of every layer, for recipes with a cache; activations_bytes: the widest moment of a step, with attention that keeps no score
-    matrix and logits for a block of 32.
-    """
-    folder = folder_of(source, weights=False)
-    _, config = configure(folder, mask_id=mask_id, block_causal=block_causal)
-    raw = read_config(folder)
-    tokens = config.max_length if length is None else length
-    if tokens < 1 or batch < 1:
-        raise ValueError(f"length={length} and batch={batch} must be at least 1")
-    stored = dtype_of(str(raw.get("torch_dtype", raw.get("dtype", "bfloat16"))).removeprefix("torch.")) or torch.bfloat16
-    width = (dtype_of(dtype) or stored).itemsize
-    whole = config.parameters()
-    maps = config.mlp_weights() if weights == "int8" else 0
-    return {
-        "model": str(source or "bundled"),
-        "family": config.family,
-        "architecture": (raw.get("architectures") or [raw.get("model_type")])[0],
-        "parameters": whole,
-        "active_parameters": config.parameters(active=True),
-        "stored_as": str(stored).removeprefix("torch."),
-        "layers": config.layers,
-        "hidden_size": config.hidden_size,
-        "heads": config.heads,
-        "kv_heads": config.kv_heads,
-        "vocab_size": config.vocab_size,
-        "trained_length": config.max_length,
-        "attention": attention_of(config),
-        "prediction": "shifted by one" if config.shift else "same position",
-        "mask_id": config.mask_id,
-        "recipe": config.recipe,
-        "length": tokens,
-        "batch": batch,
-        "weights_bytes": (whole - maps) * width + maps,
-        "memory_bytes": memory_bytes(config, batch * tokens, width),
-        "activations_bytes": activations_bytes(config, batch * tokens, batch * 32, width),
-    }
 
 
 def attention_of(config: ModelConfig) -> str:

@@ -223,12 +223,14 @@ def load_model(
             setattr(module, name, nn.Parameter(weight, requires_grad=False))
     if config.tied_head:
         model.head.weight = model.embedding.weight
+    scheme = scheme_of(read_config(folder))
+    if scheme is not None:
+        return quantise(model.eval(), scheme)
     if device.type == "cuda" and wanted == torch.bfloat16 and weights is None:
         for module in model.modules():
             if isinstance(module, Experts):
                 module.stack()
-    scheme = scheme_of(read_config(folder))
-    return model.eval() if scheme is None else quantise(model.eval(), scheme)
+    return model.eval()
 
 
 def read_weight(files: dict[str, Path], name: str, device: torch.device, dtype: torch.dtype | None, shape: tuple[int, ...]) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mezzotint.models.config import ModelConfig
+from mezzotint.models.families.names import inner
 from mezzotint.models.memory import Memory
 from mezzotint.models.shape import Shape, read_shapes
 
@@ -35,7 +36,7 @@ def carve(layer: nn.Module, config: ModelConfig, shape: Shape) -> None:
 def biases(family: ModuleType, config: ModelConfig) -> dict[str, str]:
     """our name -> the checkpoint's, of the biases that compensate for what was removed."""
     return {
-        f"layers.{index}.{ours}.bias": family.LAYER.format(index) + family.INNER[f"{ours}.weight"].removesuffix("weight") + "bias"
+        f"layers.{index}.{ours}.bias": family.LAYER.format(index) + inner(family, config, index)[f"{ours}.weight"].removesuffix("weight") + "bias"
         for index, shape in enumerate(config.shapes)
         for ours in ("attention.out", "mlp.down")
         if shape.compensated

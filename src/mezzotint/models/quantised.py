@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mezzotint.models.experts import Experts
 from mezzotint.models.transformer import Transformer
 
 FIELD = "mezzotint_quantised"
@@ -25,7 +26,7 @@ def scheme_of(raw: dict[str, Any]) -> str | None:
 
 
 def quantise(model: Transformer, scheme: str) -> Transformer:
-    """A model whose layers' matrices are quantised; the given one stays as it is.
+    """A model whose layers' matrices are quantised, experts included; the given one stays as it is.
 
     int8-weight: weights only, one scale a row; less memory, no less work. int8-dynamic: activations too, one scale a token; faster where int8 products are.
     int4-weight: groups of 32 weights; on a CPU the model must be bfloat16. Prune before, never after. Raises ValueError for a scheme that is
@@ -50,13 +51,20 @@ def quantise(model: Transformer, scheme: str) -> Transformer:
             config = four_bits_on_cpu(model)
         else:
             config = Int4WeightOnlyConfig(group_size=32)
-        smaller = copy.deepcopy(model, {id(p): p for p in model.parameters()})
+        smaller = unstacked(model)
         try:
             quantize_(smaller.layers, config, lambda module, name: isinstance(module, nn.Linear))
         except (RuntimeError, NotImplementedError, ImportError, AssertionError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"quantise={scheme!r} is not possible with this model on {model.device}: {reason}") from None
     return smaller
+
+
+def unstacked(model: Transformer) -> Transformer:
+    """The same model with the same weights, whose modules are its own. Experts are not stacked in it: a quantised one runs on its own."""
+    shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
+    shared |= {id(module.stacked): {} for module in model.modules() if isinstance(module, Experts)}
+    return copy.deepcopy(model, shared)
 
 
 def four_bits_on_cpu(model: Transformer) -> Any:

@@ -8,7 +8,7 @@ from mezzotint.models.config import ModelConfig
 from mezzotint.models.families.fields import Fields
 from mezzotint.models.families.qwen import LAYER, OUTER, inner
 
-__all__ = ["LAYER", "OUTER", "configure", "inner", "recognises"]
+__all__ = ["LAYER", "OUTER", "configure", "inner"]
 
 ARCHITECTURES = ("A2DQwen2LMHeadModel", "A2DQwen3LMHeadModel")
 MASKS = ("<|mask|>",)
@@ -17,8 +17,8 @@ REQUIRED = {"hidden_act": "silu", "use_sliding_window": False, "attention_bias":
 TEMPLATE_VARIABLES = {"enable_thinking": False}
 
 
-def recognises(config: dict) -> bool:
-    return bool(set(config.get("architectures") or ()) & set(ARCHITECTURES))
+def note(config: ModelConfig) -> str:
+    return "" if config.block_length else "a bd3lm checkpoint looks the same as this mdlm one; if it is one, add --block-causal 32"
 
 
 def configure(config: dict) -> ModelConfig:
@@ -26,16 +26,13 @@ def configure(config: dict) -> ModelConfig:
     fields = Fields(config, "A2D")
     fields.demand(REQUIRED)
     qwen3 = "A2DQwen3LMHeadModel" in config["architectures"]
-    stop = fields.ids("eos_token_id")
     return ModelConfig(
         family="a2d",
         **fields.shape(),
         **fields.rope(1e6),
         qkv_bias=not qwen3,
         qk_norm=qwen3,
-        mask_id=fields.mask_id(),
-        stop_ids=stop,
-        pad_id=fields.integer("pad_token_id", stop[0]),
+        **fields.tokens(),
         aligned_to_end=True,
         recipe="a2d",
     )

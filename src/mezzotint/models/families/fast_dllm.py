@@ -8,7 +8,7 @@ from mezzotint.models.config import ModelConfig
 from mezzotint.models.families.fields import Fields
 from mezzotint.models.families.qwen import LAYER, OUTER, inner
 
-__all__ = ["LAYER", "OUTER", "configure", "inner", "recognises"]
+__all__ = ["LAYER", "OUTER", "configure", "inner"]
 
 ARCHITECTURES = ("Fast_dLLM_QwenForCausalLM",)
 MASKS = ("|<MASK>|", "<|mask|>", "<MASK>")
@@ -16,23 +16,16 @@ TURN_END = "<|im_end|>"
 REQUIRED = {"hidden_act": "silu", "use_sliding_window": False}
 
 
-def recognises(config: dict) -> bool:
-    return bool(set(config.get("architectures") or ()) & set(ARCHITECTURES))
-
-
 def configure(config: dict) -> ModelConfig:
     """The model's shape from Fast-dLLM v2's `config.json`. Raises ValueError naming a field that is missing or unsupported."""
     fields = Fields(config, "Fast-dLLM v2")
     fields.demand(REQUIRED)
-    stop = fields.ids("eos_token_id", 151645)
     return ModelConfig(
         family="fast-dllm-v2",
         **fields.shape(),
         **fields.rope(1e6),
         qkv_bias=True,
-        mask_id=fields.mask_id(151665),
-        stop_ids=stop,
-        pad_id=fields.integer("pad_token_id", stop[0]),
+        **fields.tokens(mask=151665, stop=151645),
         shift=1,
         block_length=fields.size("bd_size", 32),
         carry=True,

@@ -29,6 +29,12 @@ class Fields:
             raise ValueError(f"config.json: {name}=0 must be at least 1")
         return value
 
+    def flag(self, name: str, default: bool) -> bool:
+        value = self._value(name, default)
+        if not isinstance(value, bool):
+            raise ValueError(f"config.json: {name}={value!r} must be true or false")
+        return value
+
     def number(self, name: str, default: float | None = None) -> float:
         value = self._value(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
@@ -43,6 +49,11 @@ class Fields:
         if mask >= vocabulary:
             raise ValueError(f"the mask token's id {mask} lies outside the vocabulary of {vocabulary}; give the right one with mask_id")
         return mask
+
+    def tokens(self, *, mask: int | None = None, stop: int | None = None, pad: int | None = None) -> "dict[str, Any]":
+        """The ids of special tokens: those given here are the ones that the family's checkpoints use, where no file says. Padding is the first stop id then."""
+        ends = self.ids("eos_token_id", *(() if stop is None else (stop,)))
+        return {"mask_id": self.mask_id(mask), "stop_ids": ends, "pad_id": self.integer("pad_token_id", ends[0] if pad is None else pad)}
 
     def ids(self, name: str, *usual: int) -> tuple[int, ...]:
         """One id or a list of them."""
@@ -74,10 +85,15 @@ class Fields:
 
     def head_dim(self) -> int:
         """The width of a head, given or the hidden width shared among them."""
-        heads, hidden = self.size("num_attention_heads"), self.size("hidden_size")
-        if self.config.get("head_dim") is None and hidden % heads:
+        given = self.config.get("head_dim") is not None
+        return self.size("head_dim") if given else self.share(self.size("hidden_size"), self.size("num_attention_heads"))
+
+    @staticmethod
+    def share(hidden: int, heads: int) -> int:
+        """A head's part of the width."""
+        if hidden % heads:
             raise ValueError(f"config.json: the width {hidden} is not a multiple of the {heads} heads")
-        return self.size("head_dim", hidden // heads)
+        return hidden // heads
 
     def shape(self, mlp: str = "intermediate_size", eps: str = "rms_norm_eps") -> "dict[str, Any]":
         """The fields that nearly every family names as Llama and Qwen do."""
@@ -91,7 +107,7 @@ class Fields:
             "head_dim": self.head_dim(),
             "mlp_size": self.size(mlp),
             "norm_eps": self.number(eps, 1e-6),
-            "tied_head": bool(self.config.get("tie_word_embeddings", False)),
+            "tied_head": self.flag("tie_word_embeddings", False),
         }
 
     def demand(self, expected: dict[str, Any]) -> None:

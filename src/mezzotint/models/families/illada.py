@@ -8,16 +8,12 @@ from mezzotint.models.families import qwen
 from mezzotint.models.families.fields import Fields
 from mezzotint.models.families.qwen import LAYER, OUTER
 
-__all__ = ["LAYER", "OUTER", "configure", "inner", "recognises"]
+__all__ = ["LAYER", "OUTER", "configure", "inner"]
 
 ARCHITECTURES = ("ILLaDAForCausalLM",)
 MASKS = ("<[MASK]>",)
 TURN_END = "<|eot_id|>"
 REQUIRED = {"hidden_act": "silu", "mlp_bias": False, "attention_bias": False}
-
-
-def recognises(config: dict) -> bool:
-    return bool(set(config.get("architectures") or ()) & set(ARCHITECTURES))
 
 
 def inner(config: ModelConfig, layer: int) -> dict[str, str]:
@@ -36,14 +32,11 @@ def configure(config: dict) -> ModelConfig:
     fields.demand(REQUIRED)
     layered = config.get("layer_norm_eps") is not None
     shape = fields.shape(eps="layer_norm_eps" if layered else "rms_norm_eps")
-    stop = fields.ids("eos_token_id", 2)
     return ModelConfig(
         family="illada",
         **shape,
         **fields.rope(10000.0),
         norm="layer" if layered else "rms",
         norm_bias=layered,
-        mask_id=fields.mask_id(5),
-        stop_ids=stop,
-        pad_id=fields.integer("pad_token_id", 1),
+        **fields.tokens(mask=5, stop=2, pad=1),
     )

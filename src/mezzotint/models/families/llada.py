@@ -43,19 +43,11 @@ REQUIRED = {
 """Fields that select another network; the released checkpoints all have these values."""
 
 
-def recognises(config: dict) -> bool:
-    """LLaDA-MoE says model_type `llada` too, so the architecture and the fields decide."""
-    return bool(set(config.get("architectures") or ()) & set(ARCHITECTURES)) and "block_type" in config
-
-
 def configure(config: dict) -> ModelConfig:
     """The model's shape from LLaDA's `config.json`. Raises ValueError naming a field that is missing or unsupported."""
     fields = Fields(config, "LLaDA")
     fields.demand(REQUIRED)
     heads, hidden = fields.size("n_heads"), fields.size("d_model")
-    eos = fields.integer("eos_token_id")
-    if hidden % heads:
-        raise ValueError(f"config.json: the width {hidden} is not a multiple of the {heads} heads")
     return ModelConfig(
         family="llada",
         vocab_size=fields.size("embedding_size", fields.size("vocab_size")),
@@ -63,17 +55,15 @@ def configure(config: dict) -> ModelConfig:
         layers=fields.size("n_layers"),
         heads=heads,
         kv_heads=fields.size("n_kv_heads", heads),
-        head_dim=hidden // heads,
+        head_dim=fields.share(hidden, heads),
         mlp_size=fields.size("mlp_hidden_size", hidden * int(config.get("mlp_ratio") or 4)),
         norm_eps=fields.number("rms_norm_eps", 1e-5),
         rope_theta=fields.number("rope_theta", 10000.0),
-        rope_full_precision=bool(config.get("rope_full_precision", True)),
-        qkv_bias=bool(config.get("include_qkv_bias", False)),
-        tied_head=bool(config.get("weight_tying", False)),
+        rope_full_precision=fields.flag("rope_full_precision", True),
+        qkv_bias=fields.flag("include_qkv_bias", False),
+        tied_head=fields.flag("weight_tying", False),
         max_length=fields.size("max_sequence_length"),
-        mask_id=fields.mask_id(),
-        stop_ids=(eos,),
-        pad_id=fields.integer("pad_token_id", eos),
+        **fields.tokens(),
     )
 
 

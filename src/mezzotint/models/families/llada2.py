@@ -24,10 +24,6 @@ INNER = {
 QK_NORM = {"attention.q_norm.weight": "attention.query_layernorm.weight", "attention.k_norm.weight": "attention.key_layernorm.weight"}
 
 
-def recognises(config: dict) -> bool:
-    return bool(set(config.get("architectures") or ()) & set(ARCHITECTURES))
-
-
 def inner(config: ModelConfig, layer: int) -> dict[str, str]:
     table = INNER | (QK_NORM if config.qk_norm else {})
     if config.out_bias:
@@ -47,26 +43,29 @@ def derived(config: ModelConfig) -> dict[str, Derived]:
     return table
 
 
+def note(config: ModelConfig) -> str:
+    return "LLaDA2.1 looks the same as 2.0; 2.1 may correct its own tokens: --recipe llada2.1-quality or llada2.1-speed"
+
+
 def configure(config: dict) -> ModelConfig:
     """The model's shape from LLaDA2's `config.json`. Raises ValueError naming a field that is missing or unsupported."""
     fields = Fields(config, "LLaDA2")
     fields.demand(REQUIRED)
-    stop = fields.ids("eos_token_id", 156892)
     size, first = fields.size("moe_intermediate_size"), fields.integer("first_k_dense_replace", 0)
     return ModelConfig(
         family="llada2",
         **fields.shape(),
         **fields.rope(600000.0),
-        qkv_bias=bool(config.get("use_qkv_bias", False)),
-        out_bias=bool(config.get("use_bias", False)),
-        qk_norm=bool(config.get("use_qk_norm", True)),
+        qkv_bias=fields.flag("use_qkv_bias", False),
+        out_bias=fields.flag("use_bias", False),
+        qk_norm=fields.flag("use_qk_norm", True),
         mixture=Mixture(
             experts=fields.size("num_experts"),
             active=fields.size("num_experts_per_tok"),
             size=size,
             score="sigmoid",
-            bias="selection" if config.get("moe_router_enable_expert_bias", True) else "none",
-            renormalise=bool(config.get("norm_topk_prob", True)),
+            bias="selection" if fields.flag("moe_router_enable_expert_bias", True) else "none",
+            renormalise=fields.flag("norm_topk_prob", True),
             scale=fields.number("routed_scaling_factor", 1.0),
             groups=fields.size("n_group", 1),
             kept_groups=fields.size("topk_group", 1),
@@ -74,9 +73,7 @@ def configure(config: dict) -> ModelConfig:
             full_precision=True,
             dense=tuple(range(first)),
         ),
-        mask_id=fields.mask_id(156895),
-        stop_ids=stop,
-        pad_id=fields.integer("pad_token_id", stop[0]),
+        **fields.tokens(mask=156895, stop=156892),
         block_length=BLOCK_LENGTH,
         recipe="llada2",
     )

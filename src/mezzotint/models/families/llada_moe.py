@@ -18,7 +18,8 @@ REQUIRED = {"hidden_act": "silu", "clip_qkv": None, "attention_bias": False}
 
 
 def recognises(config: dict) -> bool:
-    return bool(set(config.get("architectures") or ()) & set(ARCHITECTURES)) or ("num_experts" in config and "moe_layer_freq" in config)
+    """Its model_type is `llada` as well."""
+    return "num_experts" in config and "moe_layer_freq" in config
 
 
 def inner(config: ModelConfig, layer: int) -> dict[str, str]:
@@ -29,26 +30,22 @@ def configure(config: dict) -> ModelConfig:
     """The model's shape from LLaDA-MoE's `config.json`. Raises ValueError naming a field that is missing or unsupported."""
     fields = Fields(config, "LLaDA-MoE")
     fields.demand(REQUIRED)
-    frequency = config.get("moe_layer_freq", 1)
-    layers = fields.size("num_hidden_layers")
-    every = frequency if isinstance(frequency, list) else [frequency] * layers
-    if len(every) != layers:
-        raise ValueError(f"config.json: moe_layer_freq has {len(every)} entries for {layers} layers")
-    stop = fields.ids("eos_token_id", 156892)
+    frequency, layers = config.get("moe_layer_freq", 1), fields.size("num_hidden_layers")
+    sparse = frequency if isinstance(frequency, list) else [frequency] * layers
+    if len(sparse) != layers or not all(value in (0, 1) for value in sparse):
+        raise ValueError(f"config.json: moe_layer_freq={frequency!r} must be 0 or 1, or a list of them for the {layers} layers")
     return ModelConfig(
         family="llada-moe",
         **fields.shape("dense_intermediate_size"),
         **fields.rope(50000.0),
-        qk_norm=bool(config.get("qk_layernorm", True)),
+        qk_norm=fields.flag("qk_layernorm", True),
         mixture=Mixture(
             experts=fields.size("num_experts"),
             active=fields.size("num_experts_per_tok"),
             size=fields.size("expert_intermediate_size"),
-            bias="weights" if config.get("moe_router_enable_expert_bias") else "none",
+            bias="weights" if fields.flag("moe_router_enable_expert_bias", False) else "none",
             shared_size=fields.integer("shared_expert_intermediate_size", 0),
-            dense=tuple(layer for layer, sparse in enumerate(every) if not sparse),
+            dense=tuple(layer for layer, expert in enumerate(sparse) if not expert),
         ),
-        mask_id=fields.mask_id(156895),
-        stop_ids=stop,
-        pad_id=fields.integer("pad_token_id", stop[0]),
+        **fields.tokens(mask=156895, stop=156892),
     )

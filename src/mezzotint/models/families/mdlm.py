@@ -32,7 +32,7 @@ FREQUENCIES = 256
 
 
 def recognises(config: dict) -> bool:
-    return bool(set(config.get("architectures") or ()) & set(ARCHITECTURES)) or config.get("model_type") in ("bd3lm", "mdlm")
+    return config.get("model_type") in ("bd3lm", "mdlm")
 
 
 def modulation(first: Tensor, first_bias: Tensor, second: Tensor, second_bias: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -95,8 +95,6 @@ def configure(config: dict) -> ModelConfig:
     fields = Fields(config, "MDLM")
     fields.demand(REQUIRED)
     heads, hidden, vocabulary = fields.size("n_heads"), fields.size("hidden_dim"), fields.size("vocab_size")
-    if hidden % heads:
-        raise ValueError(f"config.json: the width {hidden} is not a multiple of the {heads} heads")
     blocks = config.get("model_type") == "bd3lm" and config.get("cross_attn", True)
     end = min(50256, vocabulary - 1)
     return ModelConfig(
@@ -106,7 +104,7 @@ def configure(config: dict) -> ModelConfig:
         layers=fields.size("n_blocks"),
         heads=heads,
         kv_heads=heads,
-        head_dim=hidden // heads,
+        head_dim=fields.share(hidden, heads),
         mlp_size=4 * hidden,
         norm_eps=1e-5,
         rope_theta=10000.0,

@@ -40,10 +40,6 @@ OUTER = {
 LAYER = "model.layers.{}."
 
 
-def recognises(config: dict) -> bool:
-    return bool(set(config.get("architectures") or ()) & set(ARCHITECTURES))
-
-
 def inner(config: ModelConfig, layer: int) -> dict[str, str]:
     table = {"attention.out.weight": "attn.Wo.weight", "mlp_norm.weight": "mlp_norm.weight", "mlp.down.weight": "mlp.Wo.weight"}
     return table | ({"attention_norm.weight": "attn_norm.weight"} if layer else {})

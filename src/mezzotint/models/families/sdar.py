@@ -8,7 +8,7 @@ from mezzotint.models.config import Mixture, ModelConfig
 from mezzotint.models.families.fields import Fields
 from mezzotint.models.families.qwen import LAYER, OUTER, inner
 
-__all__ = ["LAYER", "OUTER", "configure", "inner", "recognises"]
+__all__ = ["LAYER", "OUTER", "configure", "inner"]
 
 ARCHITECTURES = ("SDARForCausalLM", "SDARMoeForCausalLM")
 MASKS = ("<|MASK|>", "<MASK>")
@@ -16,15 +16,10 @@ TURN_END = "<|im_end|>"
 REQUIRED = {"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}
 
 
-def recognises(config: dict) -> bool:
-    return bool(set(config.get("architectures") or ()) & set(ARCHITECTURES))
-
-
 def configure(config: dict) -> ModelConfig:
     """The model's shape from SDAR's `config.json`. Raises ValueError naming a field that is missing or unsupported."""
     fields = Fields(config, "SDAR")
     fields.demand(REQUIRED)
-    stop = fields.ids("eos_token_id", 151643)
     return ModelConfig(
         family="sdar",
         **fields.shape("intermediate_size" if "intermediate_size" in config else "moe_intermediate_size"),
@@ -32,9 +27,7 @@ def configure(config: dict) -> ModelConfig:
         norm="rms_fp32",
         qk_norm=True,
         mixture=mixture(fields) if config.get("num_experts") else None,
-        mask_id=fields.mask_id(151669),
-        stop_ids=stop,
-        pad_id=fields.integer("pad_token_id", stop[0]),
+        **fields.tokens(mask=151669, stop=151643),
         block_length=fields.size("block_size", 4),
         recipe="sdar",
     )
@@ -42,7 +35,9 @@ def configure(config: dict) -> ModelConfig:
 
 def mixture(fields: Fields) -> Mixture:
     """Qwen3-MoE's experts; the chosen weights are always renormalised."""
-    every, plain = fields.size("decoder_sparse_step", 1), fields.config.get("mlp_only_layers") or ()
+    every, plain = fields.size("decoder_sparse_step", 1), fields.config.get("mlp_only_layers") or []
+    if not isinstance(plain, list):
+        raise ValueError(f"config.json: mlp_only_layers={plain!r} must be a list of layers")
     return Mixture(
         experts=fields.size("num_experts"),
         active=fields.size("num_experts_per_tok"),
