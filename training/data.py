@@ -18,15 +18,15 @@ BUCKETS = (48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 LONG_CANVASES = (128, 256, 512, 1024)
 MIX = {
     "repeat": 0.01,
-    "recall": 0.01,
-    "retrieval": 0.06,
-    "lists": 0.09,
-    "table": 0.29,
-    "drill": 0.07,
-    "math": 0.32,
-    "tools": 0.09,
-    "quote": 0.03,
-    "code": 0.02,
+    "recall": 0.02,
+    "retrieval": 0.09,
+    "lists": 0.10,
+    "table": 0.10,
+    "drill": 0.06,
+    "math": 0.42,
+    "tools": 0.11,
+    "quote": 0.05,
+    "code": 0.03,
     "prose": 0.01,
 }
 GROUPED = 0.6
