@@ -19,17 +19,16 @@ LONG_CANVASES = (128, 256, 512, 1024)
 MIX = {
     "repeat": 0.01,
     "recall": 0.02,
-    "retrieval": 0.09,
-    "lists": 0.10,
-    "table": 0.10,
-    "drill": 0.06,
-    "math": 0.42,
-    "tools": 0.11,
-    "quote": 0.05,
-    "code": 0.03,
+    "retrieval": 0.13,
+    "lists": 0.18,
+    "table": 0.03,
+    "drill": 0.03,
+    "math": 0.38,
+    "tools": 0.15,
+    "code": 0.06,
     "prose": 0.01,
 }
-GROUPED = 0.6
+GROUPED = 0.3
 """The share of word problems of which only results are masked."""
 
 WHOLE = ("code", "prose", "repeat", "table")
@@ -93,7 +92,7 @@ class Source(torch.utils.data.IterableDataset):
 
     def example(self, task: str, progress: float) -> Example:
         rng = self.rng
-        drill = {"drill": math.drill, "table": math.table, "recall": retrieval.drill, "quote": tools.drill}.get(task)
+        drill = {"drill": math.drill, "table": math.table, "recall": retrieval.drill}.get(task)
         module = {"math": math, "retrieval": retrieval, "lists": lists, "tools": tools, "code": code}.get(task)
         while True:
             if drill is not None:

@@ -44,20 +44,15 @@ def signature(name: str) -> str:
 
 
 def make(rng: random.Random, hard: bool) -> Example:
-    """2–4 signatures to choose from; hard: 6–8."""
+    """2–4 signatures to choose from; hard: 6–8. Text stands in quotation marks in the request too, so that it is the same tokens in the call."""
     offered = rng.sample(sorted(TOOLS), rng.randint(6, 8) if hard else rng.randint(2, 4))
     name = rng.choice(offered)
     fields, phrases = TOOLS[name]
     values = {field: FILLERS[field](rng) for field in fields}
-    prompt = f"Functions: {'; '.join(map(signature, offered))}\n{rng.choice(phrases).format(**values)}"
+    named = {field: json.dumps(value) for field, value in values.items()}
+    prompt = f"Functions: {'; '.join(map(signature, offered))}\n{rng.choice(phrases).format(**named)}"
     call = {"name": name, "arguments": values}
     return Example("tools", prompt, json.dumps(call), hard, call)
-
-
-def drill(rng: random.Random) -> Example:
-    """Words to be put in quotation marks, for training only: in JSON a word stands without the space before it, as another token."""
-    words = [rng.choice((*KEYS, *KEYS, *NAMES, *CITIES, *ROOMS, *DAYS)) for _ in range(rng.randint(4, 10))]
-    return Example("quote", f"Quote: {' '.join(words)}", json.dumps(words))
 
 
 def score(example: Example, text: str) -> bool:
