@@ -1,6 +1,7 @@
 """A batch on a Ray cluster (Ray Data): every actor holds an engine, and what an actor took with it when it died is asked again."""
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -32,8 +33,9 @@ def on_ray(questions: Iterable[Question], settings: EngineSettings, recipe: Reci
     """Every question with its answer, as they come. The questions are held in memory while they are out."""
     asked = {question.number: question for question in questions}
     with cluster(replicas):
-        import ray.data
+        import ray.data  # sets up its own logger
 
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.enable_operator_progress_bars = False
         size = max(1, min(settings.running, math.ceil(len(asked) / (4 * replicas.most))))

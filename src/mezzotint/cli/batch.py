@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     running = 32 if args.running is None else args.running
     settings = options.engine_settings(args, running=running, waiting=10**6, seconds=YEAR)
+    replicas = options.replicas_of(args) if args.ray else None
     recipe = options.recipe_of(args, recipe_of_checkpoint(args.model, mask_id=args.mask_id, block_causal=args.block_causal))
     begun = time.perf_counter()
 
@@ -49,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
         job = Job(source, output, lambda tally: progress.advance(shown), tell)
         left = job.survey()
         shown = progress.add_task("answers", total=left + job.tally.before, completed=job.tally.before)
-        if left and args.ray:
+        if left and replicas is not None:
             from mezzotint.batch.cluster import on_ray
 
-            job.take(on_ray(job.left(), settings, recipe, args.seed, options.replicas_of(args)))
+            job.take(on_ray(job.left(), settings, recipe, args.seed, replicas))
         elif left:
             from mezzotint.batch.answering import one_by_one
             from mezzotint.engine import made

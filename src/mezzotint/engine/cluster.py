@@ -14,7 +14,8 @@ OBJECTS = 200 * 2**20
 
 @contextmanager
 def cluster(replicas: Replicas, *, loud: bool = False) -> Iterator[bool]:
-    """Connect, and let go at the end. Gives whether the cluster was started here. loud: what the replicas log is shown on stderr.
+    """Connect, and let go at the end, unless this process is connected already. Gives whether the cluster was started here. loud: what the replicas log is
+    shown on stderr.
 
     Raises ValueError if Ray is not installed or the cluster cannot be reached. A cluster started here counts as many cores as its replicas reserve, if the
     machine has fewer.
@@ -27,6 +28,9 @@ def cluster(replicas: Replicas, *, loud: bool = False) -> Iterator[bool]:
         raise ValueError("a Ray cluster needs ray, which is not installed; pip install 'mezzotint[ray]'") from None
     for name in ("ray", "ray.data", "ray.serve"):
         logging.getLogger(name).setLevel(logging.INFO if loud else logging.WARNING)
+    if ray.is_initialized():
+        yield False
+        return
     address = os.environ.get("RAY_ADDRESS")
     shown = {"logging_level": logging.INFO if loud else logging.WARNING, "log_to_driver": loud}
     try:

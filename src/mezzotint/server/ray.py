@@ -4,9 +4,11 @@ serve run mezzotint.server.ray:app recipe=threshold replicas=1:4
 """
 
 import os
+import signal
 import time
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -78,14 +80,22 @@ def app(arguments: dict[str, Any]) -> serve.Application:
     return application(settings, Replicas.parse(str(arguments.get("replicas", "1")), float(arguments.get("cpus", 1.0)), gpus))
 
 
+@contextmanager
+def serving(settings: ServerSettings, replicas: Replicas, host: str, port: int) -> Iterator[None]:
+    """The application on the cluster this process is connected to, from when requests are taken to the end of the context."""
+    serve.start(http_options={"host": host, "port": port})
+    try:
+        serve.run(application(settings, replicas), name=NAME, route_prefix="/")
+        yield
+    finally:
+        serve.delete(NAME)
+
+
 def run(settings: ServerSettings, replicas: Replicas, host: str, port: int, *, ready: Callable[[], None], loud: bool = False) -> None:
     """Serve until interrupted. ready: called once requests are taken."""
     with cluster(replicas, loud=loud):
-        serve.start(http_options={"host": host, "port": port})
-        try:
-            serve.run(application(settings, replicas), name=NAME, route_prefix="/")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has put its own there
+        with serving(settings, replicas, host, port):
             ready()
             while True:
                 time.sleep(3600)
-        finally:
-            serve.delete(NAME)
