@@ -61,6 +61,7 @@ def soon(what, seconds: float = 300):
 def local():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(mz.__file__).parent.parent))
+        patch.delenv("RAY_ADDRESS", raising=False)
         with cluster(Replicas(1, 1, 1.0)) as mine:
             assert mine
             yield
@@ -133,3 +134,11 @@ def test_settings_of_serve_run_are_checked():
         served.app({"running": "many"})
     with pytest.raises(ValueError, match="replicas='a'"):
         served.app({"replicas": "a"})
+
+
+@pytest.mark.parametrize(("words", "told"), [(["--replicas", "2"], "--replicas needs --ray"), (["--ray", "--replicas", "0"], "replicas=0:0")], ids=str)
+def test_options_of_serve(words, told, capsys):
+    from mezzotint.cli import main
+
+    assert main(["serve", "--port", "0", *words]) == 2
+    assert told in capsys.readouterr().err

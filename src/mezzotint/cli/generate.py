@@ -5,8 +5,13 @@ mezzotint generate --input prompts.jsonl --output answers.jsonl
 """
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from mezzotint.cli import options
+
+if TYPE_CHECKING:
+    from mezzotint.models.transformer import Transformer
+    from mezzotint.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,22 +39,30 @@ def run(args: argparse.Namespace) -> int:
     prompt = options.text_of(args.prompt, args.file)
     if not prompt.strip():
         raise ValueError("the prompt is empty; give some text")
-    import mezzotint as mz
     from mezzotint.generation import check_length, default_recipe, encode
 
     chat = False if args.raw else None
     if args.tensor_parallel == 1:
         model, tokenizer = options.load(args)
-        recipe = options.recipe_of(args, default_recipe(model))
-    else:
-        from mezzotint.engine.together import Leader
+        return answer(args, model, tokenizer, options.recipe_of(args, default_recipe(model)), prompt, chat)
 
-        ranks = Leader(options.engine_settings(args))
-        model, tokenizer = ranks.model, ranks.tokenizer
-        recipe = options.recipe_of(args, default_recipe(model))
-        ids = encode(tokenizer, prompt, chat=chat)
-        check_length(model, ids)
+    from mezzotint.engine.together import Leader
+
+    ranks = Leader(options.engine_settings(args))
+    try:
+        recipe = options.recipe_of(args, default_recipe(ranks.model))
+        ids = encode(ranks.tokenizer, prompt, chat=chat)
+        check_length(ranks.model, ids)
         ranks.alongside([ids], recipe, args.seed)
+        return answer(args, ranks.model, ranks.tokenizer, recipe, prompt, chat)
+    finally:
+        ranks.close()
+
+
+def answer(args: argparse.Namespace, model: "Transformer", tokenizer: Any, recipe: "Recipe", prompt: str, chat: bool | None) -> int:
+    """Print the answer as it comes, or watched, or as JSON."""
+    import mezzotint as mz
+
     if args.watch:
         from mezzotint.cli.watch import Watch
 

@@ -6,6 +6,7 @@ mezzotint serve --port 8000 --recipe threshold
 import argparse
 import contextlib
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,6 @@ def run(args: argparse.Namespace) -> int:
     for name in ("replicas", "cpus"):
         if getattr(args, name) and not args.ray:
             raise ValueError(f"--{name} needs --ray")
-    import socket
-
     from mezzotint.engine import made
     from mezzotint.generation import default_recipe
     from mezzotint.server.app import create_app
@@ -63,10 +62,7 @@ def run(args: argparse.Namespace) -> int:
     accepted = keys(args.api_key_file)
     if args.ray:
         return on_ray(args, replica, accepted)
-    try:
-        listening = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ":" in args.host else socket.AF_INET, backlog=2048)
-    except OSError as error:
-        raise ValueError(f"host={args.host} port={args.port} cannot be listened on: {error.strerror}") from None
+    listening = listen(args.host, args.port)
     engine = made(replica)
     recipe = options.recipe_of(args, default_recipe(engine.model))
     settings = ServerSettings(replica, args.name or args.model or "mezzotint", recipe, accepted, drain_seconds=args.drain_seconds)
@@ -93,8 +89,6 @@ def run(args: argparse.Namespace) -> int:
 
 def on_ray(args: argparse.Namespace, replica: "EngineSettings", accepted: tuple[str, ...]) -> int:
     """The same server as replicas of a Ray Serve application."""
-    import socket
-
     from mezzotint.generation import recipe_of_checkpoint
     from mezzotint.server.settings import ServerSettings
 
@@ -104,13 +98,20 @@ def on_ray(args: argparse.Namespace, replica: "EngineSettings", accepted: tuple[
         raise ValueError(f"serving with --ray needs {error.name}, which is not installed; pip install 'mezzotint[ray]'") from None
     recipe = options.recipe_of(args, recipe_of_checkpoint(args.model, mask_id=args.mask_id, block_causal=args.block_causal))
     settings = ServerSettings(replica, args.name or args.model or "mezzotint", recipe, accepted, drain_seconds=args.drain_seconds)
-    with socket.create_server((args.host, args.port)) as free:
+    with listen(args.host, args.port) as free:
         port = free.getsockname()[1]
     url = f"http://{args.host}:{port}"
     loud = args.log_level in ("info", "debug")
     with contextlib.suppress(KeyboardInterrupt):
         ray.run(settings, options.replicas_of(args), args.host, port, ready=lambda: announce(args.json, url, settings.name), loud=loud)
     return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    except OSError as error:
+        raise ValueError(f"host={host} port={port} cannot be listened on: {error.strerror}") from None
 
 
 def announce(as_json: bool, url: str, name: str) -> None:

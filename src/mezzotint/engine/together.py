@@ -4,9 +4,11 @@ A run is deterministic, so it suffices to tell the others which runs begin, whic
 draws follow. After every forward rank 0 hears what each of them committed, and stops if it is not the same.
 """
 
+import contextlib
 import itertools
 import multiprocessing
 import socket
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -154,8 +156,8 @@ class Follower(Rank):
         while True:
             what = line.recv()
             if isinstance(what, Denoise):
-                for _ in denoise(self.model, [torch.tensor(row) for row in what.prompt], what.recipe, seed=what.seed):
-                    pass
+                with contextlib.suppress(ValueError):  # what cannot be run is refused by rank 0 too, which says so
+                    deque(denoise(self.model, [torch.tensor(row) for row in what.prompt], what.recipe, seed=what.seed), maxlen=0)
                 continue
             for number in what.ended:
                 run = tickets.pop(number).run
@@ -173,7 +175,7 @@ def follow(settings: EngineSettings, rank: int, port: int, threads: int, line: C
     torch.set_num_threads(threads)
     try:
         Follower(settings, rank, port).obey(line)
-    except (EOFError, OSError):
+    except (EOFError, OSError, ValueError):  # rank 0 has ended, or found the same fault in the checkpoint and says so
         pass
     except RuntimeError:
         if line.closed or (parent := multiprocessing.parent_process()) is None or parent.is_alive():

@@ -85,7 +85,10 @@ def serving(settings: ServerSettings, replicas: Replicas, host: str, port: int) 
     """The application on the cluster this process is connected to, from when requests are taken to the end of the context."""
     serve.start(http_options={"host": host, "port": port})
     try:
-        serve.run(application(settings, replicas), name=NAME, route_prefix="/")
+        try:
+            serve.run(application(settings, replicas), name=NAME, route_prefix="/")
+        except RuntimeError as error:
+            raise ValueError(f"the replicas could not be started: {str(error).splitlines()[0]}; --log-level info shows what they say") from None
         yield
     finally:
         serve.delete(NAME)
