@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mezzotint.models.config import ModelConfig
@@ -40,20 +41,70 @@ def check(config: ModelConfig, ranks: int, *, weights: str | None = None, scheme
             raise ValueError(f"{asked} does not divide the {count} {what} of this {config.family}; accepted: {accepted}")
 
 
+class Columns(nn.Module):
+    """A linear map cut by output features: each rank computes its own."""
+
+    cut = 0
+
+    def __init__(self, linear: nn.Linear, mesh: "DeviceMesh"):
+        from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+        super().__init__()
+        self.mesh, self.out_features = mesh, linear.out_features
+        whole = [Replicate()] if self.cut else [Shard(0)]
+        self.weight = nn.Parameter(distribute_tensor(linear.weight.data, mesh, [Shard(self.cut)]), requires_grad=False)
+        self.bias = None if linear.bias is None else nn.Parameter(distribute_tensor(linear.bias.data, mesh, whole), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, local(self.weight), None if self.bias is None else local(self.bias))
+
+
+class Rows(Columns):
+    """A linear map cut by input features: the ranks' results are summed, and every rank has the sum."""
+
+    cut = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, local(self.weight))
+        torch.distributed.all_reduce(y, group=self.mesh.get_group())
+        return y if self.bias is None else y + local(self.bias)
+
+
+class Gathered(Columns):
+    """A linear map cut by output features, which every rank gets whole."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        ranks = self.mesh.size()
+        mine = super().forward(x)
+        mine = F.pad(mine, (0, -(-self.out_features // ranks) - mine.shape[-1]))
+        parts = [torch.empty_like(mine) for _ in range(ranks)]
+        torch.distributed.all_gather(parts, mine, group=self.mesh.get_group())
+        return torch.cat(parts, -1)[..., : self.out_features]
+
+
+def local(weight: Tensor) -> Tensor:
+    """What this rank has of a weight. Its products are made outside DTensor, whose dispatch costs more than a small product (docs/log.md)."""
+    return cast(Any, weight).to_local()
+
+
+MAPS: dict[str, type[Columns]] = {f"attention.{name}": Columns for name in ("q", "k", "v")} | {"attention.out": Rows}
+MAPS |= {"mlp.gate": Columns, "mlp.up": Columns, "mlp.down": Rows}
+"""A layer's linear map -> how it is divided."""
+
+
 def divide(model: "Transformer", mesh: "DeviceMesh") -> None:
     """Make the linear maps of a model on the meta device this rank's shares. Its config then counts one rank's heads and neurons."""
-    from torch.distributed.tensor import Replicate
-    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
-
     config, ranks = model.config, mesh.size()
-    across: dict[str, Any] = {f"attention.{name}": ColwiseParallel() for name in ("q", "k", "v")} | {"attention.out": RowwiseParallel()}
-    across |= {"mlp.up": ColwiseParallel(), "mlp.down": RowwiseParallel()} | ({"mlp.gate": ColwiseParallel()} if config.gated else {})
     for layer in model.layers:
-        parallelize_module(layer, mesh, across)
+        for name, kind in MAPS.items():
+            owner, _, last = name.rpartition(".")
+            linear = getattr(layer.get_submodule(owner), last)
+            if linear is not None:
+                setattr(layer.get_submodule(owner), last, kind(linear, mesh))
         attention = cast(Any, layer.get_submodule("attention"))
         attention.heads, attention.kv_heads = config.heads // ranks, config.kv_heads // ranks
     if not config.tied_head:
-        parallelize_module(model.head, mesh, ColwiseParallel(output_layouts=Replicate()))
+        model.head = cast(nn.Linear, Gathered(model.head, mesh))
     share = {name: getattr(config, name) // ranks for name in ("heads", "kv_heads", "mlp_size")}
     model.config = dataclasses.replace(config, ranks=ranks, **share)
 
