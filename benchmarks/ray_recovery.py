@@ -33,11 +33,11 @@ def main() -> int:
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--kills", type=int, default=3, help="processes killed, in the batch and in the server each (default: 3)")
     parser.add_argument("--clients", type=int, default=8, help="clients of the server, each asking all the time (default: 8)")
-    parser.add_argument("--quick", action="store_true", help="60 lines, one kill, one replica")
+    parser.add_argument("--quick", action="store_true", help="40 lines, one kill, one replica")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     args = parser.parse_args()
     if args.quick:
-        args.lines, args.kills, args.replicas = 60, 1, 1
+        args.lines, args.kills, args.replicas = 40, 1, 1
     with tempfile.TemporaryDirectory() as folder:
         found = {"batch": batch(args, Path(folder)), "server": server(args)}
     print(json.dumps({"lines": args.lines, "replicas": args.replicas, "kills": args.kills, **found, **stamp()}))
