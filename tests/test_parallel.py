@@ -40,7 +40,7 @@ def test_biases_are_added_once(ranks):
 
 
 @pytest.mark.parametrize(("folder", "words"), [
-    ("families/llada_moe/lladamoe_tiny_variant", "experts, which llada_moe has"),
+    ("families/llada_moe/lladamoe_tiny_variant", "experts, which llada-moe has"),
     ("families/llada2/llada2_tiny_g8", "experts, which llada2 has"),
     ("families/sdar_moe/sdarmoe_tiny", "experts, which sdar"),
 ])  # fmt: skip

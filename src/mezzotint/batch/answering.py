@@ -39,9 +39,10 @@ async def answers(engine: Engine, questions: Iterable[Question], recipe: Recipe,
             for task in done:
                 yield task.result()
     finally:
-        for task in (*flying, work):
+        ending: list[asyncio.Task[Any]] = [*flying, work]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*flying, work, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
 
 
 async def outcome(engine: Engine, question: Question, recipe: Recipe, seed: int) -> Outcome:
