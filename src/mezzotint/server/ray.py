@@ -7,6 +7,7 @@ import os
 import signal
 import time
 import typing
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -89,9 +90,19 @@ def serving(settings: ServerSettings, replicas: Replicas, host: str, port: int) 
             serve.run(application(settings, replicas), name=NAME, route_prefix="/")
         except RuntimeError as error:
             raise ValueError(f"the replicas could not be started: {str(error).splitlines()[0]}; --log-level info shows what they say") from None
+        check_address(host, port)
         yield
     finally:
         serve.delete(NAME)
+
+
+def check_address(host: str, port: int) -> None:
+    """Raises ValueError if the proxy listens elsewhere, which it does on a cluster where Serve was running already."""
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/-/healthz"
+    try:
+        urllib.request.urlopen(url, timeout=60).close()
+    except OSError as error:
+        raise ValueError(f"host={host} port={port} does not answer ({error}): Serve runs on this cluster with other HTTP options; give its port") from None
 
 
 def run(settings: ServerSettings, replicas: Replicas, host: str, port: int, *, ready: Callable[[], None], loud: bool = False) -> None:
