@@ -17,8 +17,8 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not gpu"
 
-EXTRA_TESTS = server playground grammar harness benchmarks bench prune inspect docs
-EXTRAS = dev,serve,eval,quant,plot,docs,triton,clients
+EXTRA_TESTS = server ray playground grammar harness benchmarks bench prune inspect docs
+EXTRAS = dev,serve,ray,eval,quant,plot,docs,triton,clients
 
 test-extras: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,11 +14,14 @@ from mezzotint.canvas import Canvas
 from mezzotint.denoising import Generation, Step, Tally, denoise
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.families import family_of
-from mezzotint.models.loading import CheckpointError, folder_of, load_model, read_config
+from mezzotint.models.loading import CheckpointError, configure, folder_of, load_model, read_config
 from mezzotint.models.rope import RopeScaling
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe, round_up
 from mezzotint.recipes import named
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 Messages = Sequence[dict[str, str]]
 """A chat: dictionaries with `role` and `content`."""
@@ -36,6 +39,7 @@ def load(
     mask_id: int | None = None,
     block_causal: int | None = None,
     weights: str | None = None,
+    mesh: "DeviceMesh | None" = None,
 ) -> tuple[Transformer, Any]:
     """A model and its tokenizer, from a folder, a hub id, or (None) the bundled one. Arguments as for `load_model`.
 
@@ -43,7 +47,7 @@ def load(
     template in code, or fix a variable of it, have it set on the tokenizer.
     """
     folder = folder_of(source)
-    model = load_model(folder, device=device, dtype=dtype, rope_scaling=rope_scaling, mask_id=mask_id, block_causal=block_causal, weights=weights)
+    model = load_model(folder, device=device, dtype=dtype, rope_scaling=rope_scaling, mask_id=mask_id, block_causal=block_causal, weights=weights, mesh=mesh)
     tokenizer = load_tokenizer(folder)
     family = family_of(read_config(folder))
     if tokenizer.chat_template is None:
@@ -79,6 +83,12 @@ def load_tokenizer(folder: Path) -> Any:
 def default_recipe(model: Transformer) -> Recipe:
     """The recipe that is used when none is given: the family's own decoding, in the blocks that the model was trained in."""
     return fitted(named(model.config.recipe), model.config)
+
+
+def recipe_of_checkpoint(source: str | Path | None, *, mask_id: int | None = None, block_causal: int | None = None) -> Recipe:
+    """`default_recipe` of a checkpoint that is not loaded here, from its small JSON files."""
+    _, config = configure(folder_of(source, weights=False), mask_id=mask_id, block_causal=block_causal)
+    return fitted(named(config.recipe), config)
 
 
 def fitted(recipe: Recipe, config: ModelConfig) -> Recipe:

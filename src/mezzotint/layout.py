@@ -88,10 +88,12 @@ class Trained(Free):
 
 
 def lay_out(canvas: Canvas, config: ModelConfig, recipe: Recipe) -> Free:
-    """Put the blocks where the model was trained to have them. Raises ValueError for a recipe that a block-causal or windowed model cannot follow."""
+    """Put the blocks where the model was trained to have them. Raises ValueError for a recipe that a block-causal, windowed or divided model cannot follow."""
     grid = config.block_length
     if (grid or config.window) and isinstance(recipe.cache, FeatureCache):
         raise ValueError(f"cache=feature computes different rows in every layer, which {config.family} with its masked attention cannot; choose prefix")
+    if config.ranks > 1 and isinstance(recipe.cache, FeatureCache):
+        raise ValueError("cache=feature compares whole value vectors, of which a rank of tensor_parallel has its own heads' part; choose another cache")
     if grid is None:
         return Free(canvas, recipe.width)
     if config.carry and (isinstance(recipe.commit, Edit) or getattr(recipe.commit, "compat", "none") == "sdar"):

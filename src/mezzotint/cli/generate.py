@@ -1,27 +1,68 @@
-"""Answer one prompt. The text comes from the argument, --file or stdin."""
+"""Answer one prompt, or every line of a file. One prompt comes from the argument, --file or stdin.
+
+mezzotint generate "Sort from small to large: 31 7 54 12"
+mezzotint generate --input prompts.jsonl --output answers.jsonl
+"""
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from mezzotint.cli import options
+
+if TYPE_CHECKING:
+    from mezzotint.models.transformer import Transformer
+    from mezzotint.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="?", help="the prompt; '-' or nothing reads stdin")
     parser.add_argument("--file", help="read the prompt from a file")
     parser.add_argument("--raw", action="store_true", help="continue the text as it is, without the chat template")
+    batch = parser.add_argument_group("batch", "many prompts, one JSON object a line; a run that was stopped goes on where it was")
+    batch.add_argument("--input", metavar="FILE.jsonl", help="lines with prompt, messages or text, and their own settings (docs/scaling.md)")
+    batch.add_argument("--output", metavar="FILE.jsonl", help="where the answers are added")
+    batch.add_argument("--running", type=int, metavar="N", help="most lines in progress at once (default: 32)")
+    batch.add_argument("--ray", action="store_true", help="answer the lines on a Ray cluster (RAY_ADDRESS, or one started here)")
+    options.add_replicas(batch)
+    options.add_tensor_parallel(parser)
     options.add_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.input is not None or args.output is not None:
+        from mezzotint.cli import batch
+
+        return batch.run(args)
+    alone = next((name for name in ("running", "ray", "replicas", "cpus") if getattr(args, name)), None)
+    if alone is not None:
+        raise ValueError(f"--{alone} is for batches; give --input and --output")
     prompt = options.text_of(args.prompt, args.file)
     if not prompt.strip():
         raise ValueError("the prompt is empty; give some text")
-    import mezzotint as mz
-    from mezzotint.generation import default_recipe
+    from mezzotint.generation import check_length, default_recipe, encode
 
-    model, tokenizer = options.load(args)
-    recipe = options.recipe_of(args, default_recipe(model), model.config)
     chat = False if args.raw else None
+    if args.tensor_parallel == 1:
+        model, tokenizer = options.load(args)
+        return answer(args, model, tokenizer, options.recipe_of(args, default_recipe(model), model.config), prompt, chat)
+
+    from mezzotint.engine.together import Leader
+
+    ranks = Leader(options.engine_settings(args))
+    try:
+        recipe = options.recipe_of(args, default_recipe(ranks.model), ranks.model.config)
+        ids = encode(ranks.tokenizer, prompt, chat=chat)
+        check_length(ranks.model, ids)
+        ranks.alongside([ids], recipe, args.seed)
+        return answer(args, ranks.model, ranks.tokenizer, recipe, prompt, chat)
+    finally:
+        ranks.close()
+
+
+def answer(args: argparse.Namespace, model: "Transformer", tokenizer: Any, recipe: "Recipe", prompt: str, chat: bool | None) -> int:
+    """Print the answer as it comes, or watched, or as JSON."""
+    import mezzotint as mz
+
     if args.watch:
         from mezzotint.cli.watch import Watch
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mezzotint.models.config import ModelConfig
+    from mezzotint.engine import EngineSettings
+    from mezzotint.engine.replicas import Replicas
     from mezzotint.models.transformer import Transformer
     from mezzotint.recipe import Recipe
 
@@ -78,6 +80,34 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_model(parser)
     add_recipe(parser)
+
+
+def add_tensor_parallel(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--tensor-parallel", type=int, default=1, metavar="N", help="processes that share every layer, one GPU each if there are GPUs (default: 1)"
+    )
+
+
+def add_replicas(group: argparse._ActionsContainer) -> None:
+    """What a Ray cluster is to run."""
+    group.add_argument("--replicas", metavar="N|MIN:MAX", help="with --ray: engines, or a range that follows the load (default: 1)")
+    group.add_argument("--cpus", type=float, metavar="N", help="with --ray: CPU cores reserved for each replica (default: 1)")
+
+
+def replicas_of(args: argparse.Namespace) -> "Replicas":
+    """How many replicas the options ask for, and what each takes."""
+    from mezzotint.engine.replicas import Replicas
+
+    gpus = args.tensor_parallel if device_of(args).startswith("cuda") else 0
+    return Replicas.parse(args.replicas or "1", args.cpus or 1.0, gpus)
+
+
+def engine_settings(args: argparse.Namespace, **limits: Any) -> "EngineSettings":
+    """The replica that the options describe. limits: fields of EngineSettings."""
+    from mezzotint.engine import EngineSettings
+
+    model = {"model": args.model, "device": device_of(args), "dtype": args.dtype, "rope_scaling": args.rope_scaling}
+    return EngineSettings(**model, **quirks(args), tensor_parallel=args.tensor_parallel, **limits)
 
 
 def load(args: argparse.Namespace) -> "tuple[Transformer, Any]":

@@ -6,9 +6,14 @@ mezzotint serve --port 8000 --recipe threshold
 import argparse
 import contextlib
 import os
+import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mezzotint.cli import options
+
+if TYPE_CHECKING:
+    from mezzotint.engine import EngineSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--memory", type=float, metavar="GIB", help="memory that requests may take, by estimate (default: half of what there is; 0.9 on a GPU)")
     group.add_argument("--seconds", type=float, default=600.0, metavar="S", help="longest time for an answer (default: 600)")
     group.add_argument("--drain-seconds", type=float, default=30.0, metavar="S", help="longest wait for answers at hand after SIGTERM (default: 30)")
+    group = parser.add_argument_group("more than one process")
+    group.add_argument("--ray", action="store_true", help="serve with replicas on a Ray cluster (RAY_ADDRESS, or one started here); needs the extra `ray`")
+    options.add_replicas(group)
+    options.add_tensor_parallel(group)
     options.add_json(parser)
     options.add_model(parser)
     options.add_recipe(parser)
@@ -39,33 +48,22 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"serving needs {error.name}, which is not installed; pip install 'mezzotint[serve]'") from None
     if not 0 <= args.port < 65536:
         raise ValueError(f"port={args.port} must lie between 0 and 65535")
-    import socket
-
-    from mezzotint.engine import Engine, EngineSettings
+    for name in ("replicas", "cpus"):
+        if getattr(args, name) and not args.ray:
+            raise ValueError(f"--{name} needs --ray")
+    from mezzotint.engine import made
     from mezzotint.generation import default_recipe
     from mezzotint.server.app import create_app
     from mezzotint.server.settings import ServerSettings
 
     memory = None if args.memory is None else int(args.memory * 2**30)
-    replica = EngineSettings(
-        args.model,
-        options.device_of(args),
-        args.dtype,
-        args.rope_scaling,
-        args.running,
-        args.waiting,
-        args.rows,
-        args.length,
-        memory,
-        args.seconds,
-        **options.quirks(args),
-    )
+    names = ("running", "waiting", "rows", "length", "seconds")
+    replica = options.engine_settings(args, memory=memory, **{name: getattr(args, name) for name in names})
     accepted = keys(args.api_key_file)
-    try:
-        listening = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ":" in args.host else socket.AF_INET, backlog=2048)
-    except OSError as error:
-        raise ValueError(f"host={args.host} port={args.port} cannot be listened on: {error.strerror}") from None
-    engine = Engine(replica)
+    if args.ray:
+        return on_ray(args, replica, accepted)
+    listening = listen(args.host, args.port)
+    engine = made(replica)
     recipe = options.recipe_of(args, default_recipe(engine.model), engine.model.config)
     settings = ServerSettings(replica, args.name or args.model or "mezzotint", recipe, accepted, drain_seconds=args.drain_seconds)
     host, port = listening.getsockname()[:2]
@@ -87,6 +85,33 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
     return 0 if server.started else 1
+
+
+def on_ray(args: argparse.Namespace, replica: "EngineSettings", accepted: tuple[str, ...]) -> int:
+    """The same server as replicas of a Ray Serve application."""
+    from mezzotint.generation import recipe_of_checkpoint
+    from mezzotint.server.settings import ServerSettings
+
+    try:
+        from mezzotint.server import ray
+    except ImportError as error:
+        raise ValueError(f"serving with --ray needs {error.name}, which is not installed; pip install 'mezzotint[ray]'") from None
+    recipe = options.recipe_of(args, recipe_of_checkpoint(args.model, mask_id=args.mask_id, block_causal=args.block_causal))
+    settings = ServerSettings(replica, args.name or args.model or "mezzotint", recipe, accepted, drain_seconds=args.drain_seconds)
+    with listen(args.host, args.port) as free:
+        port = free.getsockname()[1]
+    url = f"http://{args.host}:{port}"
+    loud = args.log_level in ("info", "debug")
+    with contextlib.suppress(KeyboardInterrupt):
+        ray.run(settings, options.replicas_of(args), args.host, port, ready=lambda: announce(args.json, url, settings.name), loud=loud)
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    except OSError as error:
+        raise ValueError(f"host={host} port={port} cannot be listened on: {error.strerror}") from None
 
 
 def announce(as_json: bool, url: str, name: str) -> None:

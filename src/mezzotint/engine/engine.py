@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from mezzotint.engine.admission import available, check
 from mezzotint.engine.packing import Packed, packable
 from mezzotint.engine.run import Request, Run, Update
 from mezzotint.engine.settings import EngineSettings
+from mezzotint.models.transformer import Transformer
 
 
 class Busy(RuntimeError):
@@ -80,11 +82,8 @@ class Engine:
     """
 
     def __init__(self, settings: EngineSettings):
-        from mezzotint.generation import load
-
         self.settings = settings
-        names = ("device", "dtype", "rope_scaling", "mask_id", "block_causal", "weights")
-        self.model, self.tokenizer = load(settings.model, **{name: getattr(settings, name) for name in names})
+        self.model, self.tokenizer = self._load()
         self.longest = settings.length or self.model.config.max_length
         self.budget = settings.memory or available(self.model.device)
         self.waiting: deque[Ticket] = deque()
@@ -95,6 +94,13 @@ class Engine:
         self.pace = 1.0
         self._work = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "mezzotint-engine")
+
+    def _load(self) -> tuple[Transformer, Any]:
+        """The model and its tokenizer."""
+        from mezzotint.generation import load
+
+        names = ("device", "dtype", "rope_scaling", "mask_id", "block_causal", "weights")
+        return load(self.settings.model, **{name: getattr(self.settings, name) for name in names})
 
     @property
     def reserved(self) -> int:

@@ -31,3 +31,13 @@ async def surest(engine: Engine, before: tuple[int, ...], after: tuple[int, ...]
         for ticket in tickets:
             ticket.cancel()
     return max(zip(scores, sizes, strict=True))[1]
+
+
+def gap_sizes(most: int) -> Sequence[int]:
+    """Sizes tried when the gap is "auto": every one to 8, then steps of an eighth or so."""
+    sizes = []
+    size = 1
+    while size < most:
+        sizes.append(size)
+        size += max(1, size // 8)
+    return [*sizes, most]

@@ -1,9 +1,7 @@
 """What a model said, one line of JSON per item, only ever added to: the bridge between answering and scoring, and what a killed run resumes from."""
 
-import fcntl
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +11,7 @@ from typing import IO, Any
 import torch
 
 from mezzotint import __version__
+from mezzotint.appending import append, open_to_append
 from mezzotint.evaluation.item import Item, Settings
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
@@ -85,14 +84,7 @@ class Store:
 
     def __enter__(self) -> "Store":
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = self.path.open("a+b")
-            try:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                self.file.close()
-                raise ValueError(f"{self.path} is in use by another run") from None
-            mend(self.file)
+            self.file = open_to_append(self.path)
             for taken, prediction in read(self.path):
                 self.known.setdefault(taken.run, {})[prediction.id] = prediction
         return self
@@ -112,30 +104,11 @@ class Store:
         made = list(predictions)
         self.known.setdefault(taken.run, {}).update({p.id: p for p in made})
         if self.file is not None:
-            self.file.write("".join(line(taken, p) for p in made).encode("utf-8", "surrogatepass"))
-            self.file.flush()
-            os.fsync(self.file.fileno())
+            append(self.file, "".join(line(taken, p) for p in made))
 
 
 def line(taken: Conditions, prediction: Prediction) -> str:
     return json.dumps({"run": taken.run, **asdict(taken), **asdict(prediction)}, ensure_ascii=True) + "\n"
-
-
-def mend(file: IO[bytes]) -> None:
-    """Cut off a last line that a killed run left unfinished."""
-    size = file.seek(0, os.SEEK_END)
-    end = size
-    while end > 0:
-        start = max(0, end - 65536)
-        file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    if end < size:
-        file.truncate(end)
-    file.seek(0, os.SEEK_END)
 
 
 def read(path: Path) -> Iterable[tuple[Conditions, Prediction]]:

@@ -50,6 +50,7 @@ class ModelConfig:
     activation, gated, mlp_bias: the MLP; mixture: experts instead. window: layers that see only so far to each side, except every
         `global_every`-th; they rotate with `local_theta`. stop_text: ends an answer, for models whose end of turn is several tokens.
     recipe: the named recipe that is used when none is given.
+    ranks: processes that share every layer; heads, kv_heads and mlp_size are then one rank's (`models/parallel.py`).
     shapes: the sizes of a pruned checkpoint's layers, empty for all others; heads, kv_heads and mlp_size are then those before pruning.
     """
 
@@ -94,6 +95,7 @@ class ModelConfig:
     stop_text: str = ""
     recipe: str = "plain"
     shapes: tuple[Shape, ...] = ()
+    ranks: int = 1
 
     @property
     def plain(self) -> bool:

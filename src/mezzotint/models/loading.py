@@ -5,12 +5,13 @@ import json
 import warnings
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mezzotint.models import parallel
 from mezzotint.models.bitmask import MASK, VALUES, unpack
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.experts import Experts
@@ -21,6 +22,9 @@ from mezzotint.models.pruned import biases, with_shapes
 from mezzotint.models.quantised import quantise, scheme_of
 from mezzotint.models.rope import RopeScaling, frequencies
 from mezzotint.models.transformer import Transformer
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 HUB_FILES = ["*.json", "*.safetensors", "tokenizer*", "vocab*", "merges.txt", "chat_template*"]
@@ -163,6 +167,7 @@ def load_model(
     mask_id: int | None = None,
     block_causal: int | None = None,
     weights: str | None = None,
+    mesh: "DeviceMesh | None" = None,
 ) -> Transformer:
     """A model from a folder, a hub id or (None) the package itself, in evaluation mode.
 
@@ -173,6 +178,7 @@ def load_model(
     mask_id: the mask token's id, where neither config.json nor the tokenizer names the right one.
     block_causal: tokens per block of a model trained in blocks, where config.json does not say (A2D's bd3lm checkpoints: 32; 0: none).
     weights: "int8" keeps the weights of MLPs and experts as 8-bit integers with one scale per row, half the memory of bf16.
+    mesh: this process takes its share of every layer among the mesh's ranks (`models/parallel.py`); of the rest it keeps nothing.
     Raises CheckpointError naming the file or tensor that is missing, damaged or of the wrong shape.
     """
     folder = folder_of(source)
@@ -192,10 +198,15 @@ def load_model(
     files = tensor_files(folder)
     if config.tied_head and (head := family.OUTER.get("head.weight")) in files:
         config = dataclasses.replace(config, tied_head=same_tensor(files, head, family.OUTER["embedding.weight"]))
+    scheme = scheme_of(read_config(folder))
+    if mesh is not None:
+        parallel.check(config, mesh.size(), weights=weights, scheme=scheme)
     with torch.device("meta"):
         model = Transformer(config)
         if weights == "int8":
             shrink(model.layers)
+    if mesh is not None:
+        parallel.divide(model, mesh)
     expected = dict(model.named_parameters())
     tables = {ours: ((theirs,), None) for ours, theirs in (translate(family, config) | biases(family, config)).items()}
     tables |= {ours: (made.names, made.make) for ours, made in derived(family, config).items()}
@@ -204,7 +215,8 @@ def load_model(
         module = model.get_submodule(owner)
         integer = isinstance(module, Int8Linear) and name == "weight"
         as_stored = integer or ours.endswith("router.bias")  # experts are chosen by small differences: their bias stays in fp32
-        place, kind = torch.device("cpu") if integer else device, None if as_stored else wanted
+        whole = integer or mesh is not None  # taken as it is stored, and only what is kept of it converted
+        place, kind = torch.device("cpu") if whole else device, None if as_stored or whole else wanted
         try:
             parts = [read_weight(files, part, place, kind, tuple(expected[ours].shape)) for part in theirs]
             weight = parts[0] if make is None else make(*parts)
@@ -219,11 +231,12 @@ def load_model(
             raise CheckpointError(f"{folder}: {theirs[0]} has shape {tuple(weight.shape)}, config.json asks for {tuple(expected[ours].shape)}")
         if isinstance(module, Int8Linear) and integer:
             module.store(weight, device)
+        elif mesh is not None:
+            setattr(module, name, parallel.take(weight, expected[ours], device, None if as_stored else wanted))
         else:
             setattr(module, name, nn.Parameter(weight, requires_grad=False))
     if config.tied_head:
         model.head.weight = model.embedding.weight
-    scheme = scheme_of(read_config(folder))
     if scheme is not None:
         return quantise(model.eval(), scheme)
     if device.type == "cuda" and wanted == torch.bfloat16 and weights is None:

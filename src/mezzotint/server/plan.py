@@ -6,6 +6,7 @@ from typing import Any
 
 from mezzotint.commit import Edit, Shuffled
 from mezzotint.engine import Engine, Request
+from mezzotint.engine.gap import gap_sizes as gap_sizes
 from mezzotint.generation import GAP, MOST_MASKS_PER_GAP, default_recipe, encode, fitted, gapped, opening
 from mezzotint.grammar.specification import Specification
 from mezzotint.recipe import Recipe
@@ -156,13 +157,3 @@ def check_gap(size: int) -> int:
     if not 1 <= size <= MOST_MASKS_PER_GAP:
         raise ApiError(400, f"a gap of {size} masks is not possible; accepted: 1 to {MOST_MASKS_PER_GAP}", "diffusion.gap")
     return size
-
-
-def gap_sizes(most: int) -> Sequence[int]:
-    """Sizes tried when the gap is "auto": every one to 8, then steps of an eighth or so."""
-    sizes = []
-    size = 1
-    while size < most:
-        sizes.append(size)
-        size += max(1, size // 8)
-    return [*sizes, most]
