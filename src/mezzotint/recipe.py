@@ -33,8 +33,8 @@ class Recipe:
     early_stop: "step" ends a row as soon as a stop id stands in its decided prefix; "block" when a finished block holds one
         (DPad's early termination); "off" decodes the whole canvas, as the official baselines do.
     end_tokens: "free" treats stop ids as any other; "last" gives them confidence 0, so that they are taken when nothing else is open (LLaDA's
-        confidence_eos_eot_inf); "never" forbids the end of the text, the first stop id, while the end of a turn may still come (logits_eos_inf). For models that
-        were trained on answers padded with end tokens.
+        confidence_eos_eot_inf); "never" forbids the end of the text, the first stop id, while the end of a turn may still come (logits_eos_inf).
+        For models that were trained on answers padded with end tokens.
     reuse: a step after one that committed nothing takes its logits instead of a forward; the canvas has not changed (lossless).
     """
 
