@@ -3,7 +3,8 @@
 Three walls, each standing alone: limits on time, memory, output and processes (setrlimit); a seccomp filter after which the kernel answers nothing but
 reading, computing and writing to open files (Linux on x86-64 and arm64); an audit hook that refuses files outside the standard library by name.
 
-That a program reached its end is proved by a word that it cannot know: the word is read when everything else is set, and stands in no variable while the program runs.
+That a program reached its end is proved by a word that it cannot know: the word is read when everything else is set, and stands in no variable while
+the program runs.
 """
 
 import ctypes
