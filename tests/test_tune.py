@@ -122,6 +122,7 @@ def test_the_command_writes_a_recipe_that_commands_take(tmp_path, capsys, monkey
 
     monkeypatch.setattr(tuning, "COMMITS", ({"commit": "threshold:tau=0.9", "confidence": "probability"},))
     monkeypatch.setattr(tuning, "CACHES", ({}, {"cache": "dual"}))
+    monkeypatch.setattr(tuning, "RECIPES", {})
     questions = tmp_path / "questions.jsonl"
     lines = [{"prompt": e.prompt, "answer": e.answer} for e in gather(["lists"], 6)]
     questions.write_text("\n".join(map(json.dumps, lines)))

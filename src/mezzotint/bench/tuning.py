@@ -75,6 +75,7 @@ def space(reference: Recipe, longest: int, device: str) -> dict[str, Recipe]:
     blocks = [{}] + ([{"block_length": 32}] if reference.block_length is None and reference.gen_length % 32 == 0 and reference.steps is None else [])
     windows = [window for window in WINDOWS if window < reference.gen_length]
     found = {f"the strategies of {name}": recipe for name, recipe in hand_written(reference, longest, device).items() if recipe != reference}
+    seen = {reference, *found.values()}
     for block in blocks:
         width = block.get("block_length", reference.width)
         suffixes = [{}] + ([{"suffix": text} for text in ("none", *(f"dpad:window={window}" for window in windows))] if width < reference.gen_length else [])
@@ -84,7 +85,8 @@ def space(reference: Recipe, longest: int, device: str) -> dict[str, Recipe]:
                 recipe = reference.with_(**changes)
             except ValueError:  # strategies that refuse each other
                 continue
-            if recipe != reference and recipe not in found.values():
+            if recipe not in seen:
+                seen.add(recipe)
                 found[" ".join(f"{field}={value}" for field, value in changes.items() if field != "confidence")] = recipe
     return found
 
