@@ -70,6 +70,8 @@ def cell(value: Any) -> str:
             return f"{number(value['median'])} ({number(value['low'])}–{number(value['high'])})"
         if "ci" in value and ("mean" in value or "difference" in value):
             return f"{value.get('mean', value.get('difference')):+.3g} {cell(value['ci'])}"
+        if "ci" in value and "ratio" in value:
+            return f"{number(value['ratio'])} {cell(value['ci'])}"
         if "mean" in value:
             return number(value["mean"])
         return ", ".join(f"{k} {cell(v)}" for k, v in value.items())

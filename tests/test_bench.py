@@ -222,7 +222,7 @@ def test_draws_are_pooled_a_model_may_stand_in_and_time_ends_the_contest(bundled
     assert other["against_first"]["changed"] == 0
     assert [a.text for group in found["plain"] for a in group.values()] == [a.text for group in found["other"] for a in group.values()]
     ratio = faster(found["plain"], found["plain"])
-    assert ratio == {"mean": 1.0, "ci": [1.0, 1.0]}
+    assert ratio == {"ratio": 1.0, "ci": [1.0, 1.0]}
     (hurried,) = contest(model, tokenizer, [questions[:2], questions[2:]], {"plain": recipes["plain"]}, seconds=0)
     assert hurried["questions"] == 2  # the first of each draw
 

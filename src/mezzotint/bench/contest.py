@@ -90,7 +90,7 @@ def faster(mine: Passes, theirs: Passes) -> dict[str, Any]:
     """How many times as fast, over the same questions: the geometric mean of the paired ratios, and its 95 % interval by resampling questions."""
     ratios = [math.log(theirs[number][key].seconds / answer.seconds) for number, answers in enumerate(mine) for key, answer in answers.items()]
     low, high = bootstrap(ratios)
-    return {"mean": math.exp(statistics.mean(ratios)), "ci": [math.exp(low), math.exp(high)]}
+    return {"ratio": math.exp(statistics.mean(ratios)), "ci": [math.exp(low), math.exp(high)]}
 
 
 def shares(passes: Passes) -> list[float]:
