@@ -37,17 +37,9 @@ docs: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-RESULT = benchmarks/results/$(shell date +%F)-cpu
-PLOT = docs/plots/cpu
-
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
-	mkdir -p docs/plots
-	$(BIN)/python benchmarks/pareto.py --out $(RESULT)-pareto.json --plot $(PLOT)-pareto.svg
-	$(BIN)/mezzotint bench plain threshold prefix dual threshold+suffix=dpad:window=64 --gen-length 128 --lengths 128 512 1536 \
-		--out $(RESULT)-lengths.json --plot $(PLOT)-lengths.svg
-	$(BIN)/python benchmarks/tuning.py --out $(RESULT)-tuning.json --plot $(PLOT)-tuning.svg
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/all.py
 
 clean:
 	rm -rf .venv dist build site

@@ -30,13 +30,17 @@ MOST_ROWS = 60
 
 
 def newest(folder: Path) -> dict[str, Path]:
-    """Part -> its newest file. Names are YYYY-MM-DD-PART.json."""
+    """Part -> its newest file. Names are YYYY-MM-DD-PART.json; PART-quick stands aside where PART itself was measured on that day or later."""
     found: dict[str, Path] = {}
     for path in sorted(folder.glob("*.json")):
         match = re.fullmatch(r"\d{4}-\d\d-\d\d-(.+)", path.stem)
         if match is None:
             raise ValueError(f"{path.name}: results are named YYYY-MM-DD-PART.json")
         found[match[1]] = path
+    for part in [name for name in found if name.endswith("-quick")]:
+        whole = found.get(part.removesuffix("-quick"))
+        if whole is not None and whole.name[:10] >= found[part].name[:10]:
+            del found[part]
     return found
 
 
@@ -66,6 +70,8 @@ def cell(value: Any) -> str:
             return f"{number(value['median'])} ({number(value['low'])}–{number(value['high'])})"
         if "ci" in value and ("mean" in value or "difference" in value):
             return f"{value.get('mean', value.get('difference')):+.3g} {cell(value['ci'])}"
+        if "ci" in value and "ratio" in value:
+            return f"{number(value['ratio'])} {cell(value['ci'])}"
         if "mean" in value:
             return number(value["mean"])
         return ", ".join(f"{k} {cell(v)}" for k, v in value.items())

@@ -19,6 +19,8 @@ KINDS = {
     "attention": "Who looks at whom",
 }
 MEASURED = "<!-- measured -->"
+MOST_ROWS = 5
+"""Of one result on one method's page: those that change least beside the method."""
 
 
 def on_files(files: Files, *, config: Any) -> Files:
@@ -125,13 +127,19 @@ def measured(strategies: list[str], results: list[str]) -> str:
         link = f"[{part.replace('-', ' ')}](../benchmarks.md#{part})"
         if any(name in part for name in results):
             lines.append(f"* {link}" + (f": speedup {found['speedup']:.2f}" if isinstance(found.get("speedup"), float) else ""))
-        for row in found.get("rows", ()):
-            words = f" {row.get('recipe', '')} "
-            if any(re.search(rf" --{kind} {re.escape(name)}[ :]", words) for kind, _, name in (s.partition("=") for s in strategies)):
-                lines.append(f"* {link}: {described(row)}")
+        rows = [row for row in found.get("rows", ()) if has(row, strategies)]
+        simplest = sorted(rows, key=lambda row: row["recipe"].count("--"))[:MOST_ROWS]
+        lines += [f"* {link}: {described(row)}" for row in rows if row in simplest]
+        lines += [f"* {link}: {len(rows) - MOST_ROWS} more rows that compose it with others"] * (len(rows) > MOST_ROWS)
     if not lines:
         return "Nothing in `benchmarks/results` has it yet; the command below asks your own machine."
     return "\n".join(lines)
+
+
+def has(row: dict[str, Any], strategies: list[str]) -> bool:
+    """Whether a row's recipe names one of the strategies."""
+    words = f" {row.get('recipe', '')} "
+    return any(re.search(rf" --{kind} {re.escape(name)}[ :]", words) for kind, _, name in (s.partition("=") for s in strategies))
 
 
 def described(row: dict[str, Any]) -> str:

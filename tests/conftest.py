@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 SHAPES = install_import_hook("mezzotint", "checker.check")
+
+settings.register_profile("mezzotint", deadline=None)  # how long an example takes says more about the machine's load than about the code
+settings.load_profile("mezzotint")
 
 GOLDEN = Path(os.environ.get("MEZZOTINT_GOLDEN") or Path(__file__).parent / "golden")
 HERE = Path(__file__).parent / "golden"

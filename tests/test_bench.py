@@ -10,7 +10,7 @@ import torch
 import mezzotint as mz
 from mezzotint.bench import replay as replays
 from mezzotint.bench.chosen import chosen
-from mezzotint.bench.contest import contest, difference, frontier
+from mezzotint.bench.contest import answered, contest, difference, faster, frontier, table
 from mezzotint.bench.measuring import compare, measure
 from mezzotint.bench.prompts import prompts
 from mezzotint.bench.questions import Question, gather
@@ -199,7 +199,7 @@ def test_questions_of_a_file(tmp_path):
 def test_a_contest_counts_the_same_questions_for_all(bundled):
     model, tokenizer = bundled
     recipes = {"plain": mz.Recipe(gen_length=32), "threshold": mz.Recipe(gen_length=32, commit=mz.Threshold(0.5))}
-    rows = contest(model, tokenizer, gather(["code", "lists"], 1), recipes, seeds=(0, 1))
+    rows = contest(model, tokenizer, [gather(["code", "lists"], 1)] * 2, recipes)
     plain, fast = rows
     assert plain["questions"] == 2
     assert plain["exact_match_per_seed"][0] == plain["exact_match_per_seed"][1]
@@ -208,6 +208,23 @@ def test_a_contest_counts_the_same_questions_for_all(bundled):
     assert fast["forwards"] < plain["forwards"]
     assert any(r["on_frontier"] for r in rows)
     assert plain["tokens_per_forward"] == 1
+
+
+def test_draws_are_pooled_a_model_may_stand_in_and_time_ends_the_contest(bundled):
+    model, tokenizer = bundled
+    recipes = {"plain": mz.Recipe(gen_length=32), "other": mz.Recipe(gen_length=32)}
+    questions = gather(["code"], 4)
+    asked: list[str] = []
+    found = answered(model, tokenizer, [questions[:2], questions[2:]], recipes, others={"other": mz.load_model()}, report=asked.append)
+    plain, other = table(recipes, found)
+    assert plain["questions"] == 4
+    assert len(asked) == 2 * (4 + 1)
+    assert other["against_first"]["changed"] == 0
+    assert [a.text for group in found["plain"] for a in group.values()] == [a.text for group in found["other"] for a in group.values()]
+    ratio = faster(found["plain"], found["plain"])
+    assert ratio == {"ratio": 1.0, "ci": [1.0, 1.0]}
+    (hurried,) = contest(model, tokenizer, [questions[:2], questions[2:]], {"plain": recipes["plain"]}, seconds=0)
+    assert hurried["questions"] == 2  # the first of each draw
 
 
 def test_the_command_writes_json_and_plots(tmp_path, capsys):

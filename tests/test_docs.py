@@ -45,6 +45,10 @@ def test_the_report_shows_the_newest_of_each_part(tmp_path):
     assert "| a\\|b | 2 (1–3.25) | `--cache dual` | 1.25 |" in page
     assert "    mezzotint bench\n" in page
     assert "old" not in page
+    (tmp_path / "2026-01-01-cpu-x-quick.json").write_text('{"rows": [{"hasty": 1}]}')
+    assert "hasty" not in report["page"](tmp_path)
+    (tmp_path / "2026-01-03-cpu-x-quick.json").write_text('{"rows": [{"hasty": 1}]}')
+    assert "hasty" in report["page"](tmp_path)
     (tmp_path / "mine.json").write_text("{}")
     with pytest.raises(ValueError, match=r"mine\.json"):
         report["page"](tmp_path)

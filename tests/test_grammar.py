@@ -43,7 +43,7 @@ def compile_all(tokenizer, stop_ids, *specifications, **limits):
 
 def run(model, ids, recipe, grammar, seed):
     canvas = mz.denoising.as_canvas([torch.tensor(ids)], model, recipe)
-    sampler = Constrained(recipe.sampler, grammar, canvas, recipe.max_tokens or recipe.gen_length, model.config.stop_ids)
+    sampler = Constrained(recipe.sampler(), grammar, canvas, recipe.max_tokens or recipe.gen_length, model.config.stop_ids)
     steps = turns(model, canvas, recipe, [seed], grows=True, sampler=sampler)
     with torch.inference_mode():
         turn, forwards = next(steps), 0

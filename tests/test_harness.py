@@ -1,7 +1,10 @@
 """Mezzotint under the real lm-evaluation-harness, offline, with local data: its figures against ours on the same predictions."""
 
+import gzip
 import json
+import os
 import zlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -155,6 +158,46 @@ def test_humaneval_scores_are_the_harness_own(bundled, folder, monkeypatch):
     theirs = harness(bundled, folder, "local_humaneval", said=said, monkeypatch=monkeypatch, unsafe_code=True)
     mine = ours("humaneval", bundled, folder / "humaneval.jsonl", said)
     assert mine["exact_match"] == theirs["pass@1,create_test"] == 0.5
+
+
+DATA = os.environ.get("MEZZOTINT_DATA")
+real = pytest.mark.skipif(not DATA, reason="needs MEZZOTINT_DATA, a folder that holds gsm8k/ and humaneval/")
+
+
+@real
+def test_on_the_real_gsm8k_both_say_the_same(bundled, folder, monkeypatch):
+    """Every reference answer, most of them spoiled in one of the ways in which models spoil them."""
+    rows = [json.loads(line) for line in (Path(DATA or "") / "gsm8k" / "test.jsonl").read_text().splitlines()]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ways = (
+        lambda text: text,
+        lambda text: text.replace("####", "The answer is") + ".",
+        lambda text: text.replace("#### ", "#### $"),
+        lambda text: text + "1",
+        lambda text: text.rsplit("\n", 1)[0],
+        lambda text: text + " apples, not 7",
+        lambda text: text.replace(",", ""),
+    )
+    said = [ways[i % len(ways)](row["answer"]) for i, row in enumerate(rows)]
+    theirs = harness(bundled, folder, "local_gsm8k", said=said, monkeypatch=monkeypatch)
+    mine = ours("gsm8k", bundled, folder / "test.jsonl", said)
+    assert mine == pytest.approx({"exact_match": theirs["exact_match,flexible-extract"], "strict": theirs["exact_match,strict-match"]})
+    assert theirs["count"] == len(rows) == 1319
+    assert 0.3 < mine["strict"] < 0.9
+
+
+@real
+@pytest.mark.skipif(not filtered(), reason="this kernel cannot filter system calls")
+def test_on_the_real_humaneval_both_say_the_same(bundled, folder, monkeypatch):
+    """The reference solutions of the first 30 problems, every third without its last line."""
+    with gzip.open(Path(DATA or "") / "humaneval" / "HumanEval.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file][:30]
+    (folder / "humaneval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = [row["canonical_solution"].rstrip().rsplit("\n", 1)[0] if i % 3 == 2 else row["canonical_solution"] for i, row in enumerate(rows)]
+    theirs = harness(bundled, folder, "local_humaneval", said=said, monkeypatch=monkeypatch, unsafe_code=True)
+    mine = ours("humaneval", bundled, folder / "humaneval.jsonl", said)
+    assert mine["exact_match"] == pytest.approx(theirs["pass@1,create_test"])
+    assert 0.6 < mine["exact_match"] < 0.8
 
 
 def test_the_harness_asks_what_we_ask_and_the_model_answers(bundled, folder):

@@ -24,7 +24,7 @@ def composes(cache="none", commit="quota", attention="dense", suffix="full"):
 
 
 recipes = st.builds(
-    lambda blocks, width, steps, texts, temperature, top_p, top_k, stop: Recipe(
+    lambda blocks, width, steps, texts, temperature, top_p, top_k, stop, ends: Recipe(
         gen_length=blocks * width,
         block_length=width,
         steps=None if steps is None else steps * blocks,
@@ -32,6 +32,7 @@ recipes = st.builds(
         top_p=top_p,
         top_k=top_k,
         early_stop=stop,
+        end_tokens=ends,
     ).with_(**texts),
     st.integers(1, 8),
     st.integers(1, 64),
@@ -41,6 +42,7 @@ recipes = st.builds(
     st.floats(0.01, 1),
     st.integers(0, 100),
     st.sampled_from(["step", "block", "off"]),
+    st.sampled_from(["free", "never"]),
 )
 
 
@@ -83,6 +85,8 @@ def test_named_recipes_are_valid_and_sourced():
         ({"commit": mz.EntropyBound()}, ["EntropyBound", "confidence='entropy'", "confidence='probability'"]),
         ({"commit": mz.Threshold(), "confidence": "entropy"}, ["Threshold", "confidence='entropy'", "confidence='probability'"]),
         ({"early_stop": "yes"}, ["early_stop='yes'", "step, block, off"]),
+        ({"end_tokens": "maybe"}, ["end_tokens='maybe'", "free, last, never"]),
+        ({"end_tokens": "last", "confidence": "margin"}, ["end_tokens=last", "confidence=probability"]),
     ],
 )
 def test_errors_name_field_value_and_remedy(fields, words):

@@ -1,12 +1,13 @@
 """The search for a recipe: the order of the rungs, what is kept, that quality binds, and the file it writes."""
 
+import dataclasses
 import json
 
 import pytest
 
 import mezzotint as mz
 from mezzotint.bench.questions import Question, gather
-from mezzotint.bench.tuning import ranked, rungs, space, tune, work
+from mezzotint.bench.tuning import hand_written, ranked, rungs, space, tune, understood, work
 from mezzotint.cli import main
 from mezzotint.recipes import RECIPES, read
 
@@ -27,8 +28,15 @@ def test_ranking_takes_frontier_after_frontier():
 
 def test_the_space_holds_the_hand_written_recipes():
     found = list(space(mz.Recipe(), 100, "cpu").values())
-    for name in ("threshold", "factor", "entropy-bound", "prefix", "dual", "dkv", "dkv-prefill", "dllm-cache"):
+    for name in ("threshold", "factor", "local-leap", "entropy-bound", "prefix", "dual", "dkv", "dkv-prefill", "dkv-pd", "dkv-greedy", "dllm-cache"):
         assert RECIPES[name].recipe in found, name
+    long = list(space(mz.Recipe(), 4096, "cpu").values())
+    assert RECIPES["sparsed"].recipe in long
+    written = hand_written(mz.Recipe(gen_length=256), 100, "cpu")
+    assert written["dpad:llada-gsm8k"].suffix == mz.DPad(256, 4.0, 2.0)
+    assert "sparsed" not in written
+    assert "llada2" not in written
+    assert "sdar" in hand_written(mz.named("llada2"), 100, "cpu")
     assert all(isinstance(r.attention, mz.Dense) for r in found)
     assert any(isinstance(r.attention, mz.SparseD) for r in space(mz.Recipe(), 4096, "cpu").values())
     assert any(r.block_length == 32 for r in space(mz.named("dream-greedy"), 100, "cpu").values())
@@ -70,8 +78,28 @@ def test_no_question_is_put_twice(found):
     result, asked = found
     assert asked.count("reference") == 6
     assert all(asked.count(name) in (4, 6) for name in CANDIDATES)
+    assert asked.count("hasty") == 4  # what loses does not answer the last third
     assert len(asked) <= work(len(CANDIDATES), 6)
     assert result.rungs == [{"questions": 4, "recipes": 4}]
+
+
+def test_time_ends_the_search(bundled):
+    """Without time every rung still puts one question, and the check one."""
+    model, tokenizer = bundled
+    asked: list[str] = []
+    result = tune(model, tokenizer, gather(["code"], 8), REFERENCE, CANDIDATES, max_loss=0, measure="positions", seconds=0, report=asked.append)
+    assert result.rungs == [{"questions": 1, "recipes": 4}]
+    assert result.search["questions"] == 1
+    assert result.check["questions"] in (1, 2)
+    assert asked.count("reference") == 8
+    assert all(asked.count(name) <= 2 for name in CANDIDATES)
+
+
+def test_a_recipe_that_the_model_refuses_does_not_take_part(tiny):
+    config = dataclasses.replace(tiny["llada"].config, block_length=16)
+    assert not understood(config, REFERENCE.with_(cache="feature"))
+    assert understood(config, REFERENCE.with_(cache="dual"))
+    assert understood(tiny["llada"].config, REFERENCE.with_(cache="feature"))
 
 
 def test_without_anything_better_the_reference_stays(bundled):
@@ -94,6 +122,7 @@ def test_the_command_writes_a_recipe_that_commands_take(tmp_path, capsys, monkey
 
     monkeypatch.setattr(tuning, "COMMITS", ({"commit": "threshold:tau=0.9", "confidence": "probability"},))
     monkeypatch.setattr(tuning, "CACHES", ({}, {"cache": "dual"}))
+    monkeypatch.setattr(tuning, "RECIPES", {})
     questions = tmp_path / "questions.jsonl"
     lines = [{"prompt": e.prompt, "answer": e.answer} for e in gather(["lists"], 6)]
     questions.write_text("\n".join(map(json.dumps, lines)))
@@ -119,6 +148,7 @@ def test_the_command_writes_a_recipe_that_commands_take(tmp_path, capsys, monkey
         (["--task", "lists", "--max-loss", "101"], ["max_loss=101"]),
         (["--task", "lists", "--by", "joy"], ["by='joy'", "seconds"]),
         (["--task", "lists", "--count", "0"], ["count=0"]),
+        (["--task", "lists", "--minutes", "0"], ["minutes=0"]),
         (["/no/such/model", "--task", "lists"], ["/no/such/model"]),
     ],
     ids=lambda part: " ".join(part)[:40],

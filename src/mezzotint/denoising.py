@@ -190,7 +190,7 @@ def turns(
     stop_ids = torch.tensor(config.stop_ids)
     stops = recipe.early_stop != "off" and all(bool(canvas.open[row, begin:].all()) for row, begin in enumerate(canvas.begins))
     finished: list[str | None] = [None] * canvas.batch
-    sample = sampler or recipe.sampler
+    sample = sampler or recipe.sampler(config.stop_ids)
     step = index = 0
 
     while (block := canvas.block(index, recipe.width)).start < limit and None in finished:

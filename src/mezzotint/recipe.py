@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from mezzotint.suffix import Full
 from mezzotint.types import Attention, Cache, Suffix
 
 EARLY_STOPS = ("step", "block", "off")
+END_TOKENS = ("free", "last", "never")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Recipe:
     cfg_scale: classifier-free guidance (LLaDA, 0 off); costs twice the rows.
     early_stop: "step" ends a row as soon as a stop id stands in its decided prefix; "block" when a finished block holds one
         (DPad's early termination); "off" decodes the whole canvas, as the official baselines do.
+    end_tokens: "free" treats stop ids as any other; "last" gives them confidence 0, so that they are taken when nothing else is open (LLaDA's
+        confidence_eos_eot_inf); "never" forbids the end of the text, the first stop id, while the end of a turn may still come (logits_eos_inf).
+        For models that were trained on answers padded with end tokens.
     reuse: a step after one that committed nothing takes its logits instead of a forward; the canvas has not changed (lossless).
     """
 
@@ -48,6 +53,7 @@ class Recipe:
     confidence: str = "probability"
     cfg_scale: float = 0.0
     early_stop: str = "step"
+    end_tokens: str = "free"
     reuse: bool = True
 
     def __post_init__(self) -> None:
@@ -76,7 +82,7 @@ class Recipe:
         if self.steps is not None and self.steps % self.blocks:
             fit = round_up(self.steps, self.blocks)
             raise ValueError(f"steps={self.steps} is not a multiple of the {self.blocks} blocks; use e.g. steps={fit}")
-        for name, accepted in (("sampling", SAMPLINGS), ("confidence", CONFIDENCES), ("early_stop", EARLY_STOPS)):
+        for name, accepted in (("sampling", SAMPLINGS), ("confidence", CONFIDENCES), ("early_stop", EARLY_STOPS), ("end_tokens", END_TOKENS)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
         if isinstance(self.cache, FeatureCache) and not isinstance(self.attention, Dense):
@@ -92,6 +98,8 @@ class Recipe:
         needed = getattr(self.commit, "needs", CONFIDENCES)
         if self.confidence not in needed:
             raise ValueError(f"commit={type(self.commit).__name__} does not understand confidence={self.confidence!r}; give confidence={needed[0]!r}")
+        if self.end_tokens == "last" and self.confidence != "probability":
+            raise ValueError(f"end_tokens=last is a probability of 0, which confidence={self.confidence!r} does not know; choose confidence=probability")
         if not self.temperature >= 0:
             raise ValueError(f"temperature={self.temperature} must be 0 or more")
         if not 0 < self.top_p <= 1:
@@ -115,9 +123,10 @@ class Recipe:
     def steps_per_block(self) -> int:
         return (self.steps or self.gen_length) // self.blocks
 
-    @property
-    def sampler(self) -> Sampler:
-        return Sampler(self.sampling, self.temperature, self.top_p, self.top_k, self.confidence)
+    def sampler(self, stop_ids: Sequence[int] = ()) -> Sampler:
+        """How candidates are drawn; stop_ids: the model's, of which `end_tokens` speaks."""
+        never, last = (tuple(stop_ids[:1]) if self.end_tokens == "never" else ()), (tuple(stop_ids) if self.end_tokens == "last" else ())
+        return Sampler(self.sampling, self.temperature, self.top_p, self.top_k, self.confidence, never, last)
 
     def with_(self, **changes: Any) -> "Recipe":
         """A copy with some fields changed; strategies may be given as text (`commit="threshold:tau=0.8"`)."""

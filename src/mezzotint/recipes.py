@@ -70,7 +70,10 @@ RECIPES: dict[str, Named] = {
     "sparsed-short": Named(Recipe(attention=SparseD(select=0.5, block_size=32)), "SparseD's setting for short contexts: select 0.5, tiles of 32"),
     "llada": Named(Recipe(gen_length=128, block_length=32, early_stop="off"), "LLaDA generate.py defaults (arXiv 2502.09992): the whole canvas, no early stop"),
     **{
-        f"llada-{task}": Named(Recipe(gen_length=gen_length, block_length=block_length), f"LLaDA-1.5 evaluation, {task}: one token per forward")
+        f"llada-{task}": Named(
+            Recipe(gen_length=gen_length, block_length=block_length, end_tokens="last"),
+            f"LLaDA-1.5's evaluation (LLaDA EVAL.md), {task}: one token per forward, end tokens last",
+        )
         for task, (gen_length, block_length) in _LLADA_TASKS.items()
     },
     "dream": Named(_DREAM, "Dream-v0-Instruct README: entropy, temperature 0.2, top-p 0.95, no top-k, one canvas without blocks"),

@@ -2,10 +2,13 @@
 
 import math
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from mezzotint.bench.questions import Answer, Question, put
+from mezzotint.evaluation.intervals import bootstrap
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
 
@@ -28,49 +31,83 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[bool]:
     return [not any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in points) for cost, quality in points]
 
 
-def contest(
+Passes = Sequence[Mapping[int, Answer]]
+"""One recipe's answers: for each pass, by question."""
+
+
+def answered(
     model: Transformer,
     tokenizer: Any,
-    questions: Sequence[Question],
+    passes: Sequence[Sequence[Question]],
     recipes: Mapping[str, Recipe],
     *,
-    seeds: Sequence[int] = (0,),
+    others: Mapping[str, Transformer] | None = None,
+    seconds: float | None = None,
     report: Callable[[str], None] = lambda name: None,
-) -> list[dict[str, Any]]:
-    """One row of figures per recipe. Every recipe answers a question before the next is put; the first recipe is what the others are compared with.
+) -> dict[str, Passes]:
+    """What each recipe says. All answer a question before the next is put.
 
-    Before it counts, each recipe answers the first question once. Each seed is one pass over all questions. report(name) is called before each answer.
+    passes: the questions of each pass, which has its number as the seed; passes may repeat the questions or draw others, and take turns. Before it counts,
+    each recipe answers the first question once.
+    others: models that recipes of that name run on instead. seconds: no further question is put after that time, the first of each pass excepted.
+    report(name) is called before each answer.
     """
-    for name, recipe in recipes.items():
-        report(name)
-        put(model, tokenizer, questions[0], recipe)
-    found: dict[str, dict[int, list[Answer]]] = {name: {seed: [] for seed in seeds} for name in recipes}
+    begun = time.monotonic()
     names = list(recipes)
-    for seed in seeds:
-        for number, question in enumerate(questions):
-            turn = number % len(names)
-            for name in names[turn:] + names[:turn]:
-                report(name)
-                found[name][seed].append(put(model, tokenizer, question, recipes[name], seed))
-    rows = [row(name, recipes[name], found[name], found[names[0]]) for name in names]
+
+    def answer(name: str, question: Question, seed: int) -> Answer:
+        report(name)
+        return put((others or {}).get(name, model), tokenizer, question, recipes[name], seed)
+
+    for name in names:
+        answer(name, passes[0][0], 0)
+    found: dict[str, list[dict[int, Answer]]] = {name: [{} for _ in passes] for name in names}
+    for number, asked in enumerate(zip_longest(*passes)):
+        if number and seconds is not None and time.monotonic() - begun > seconds:
+            break
+        turn = number % len(names)
+        for seed, question in enumerate(asked):
+            if question is not None:
+                for name in names[turn:] + names[:turn]:
+                    found[name][seed][id(question)] = answer(name, question, seed)
+    return dict(found)
+
+
+def contest(model: Transformer, tokenizer: Any, passes: Sequence[Sequence[Question]], recipes: Mapping[str, Recipe], **more: Any) -> list[dict[str, Any]]:
+    """One row of figures per recipe; the first is what the others are compared with. more: see `answered`."""
+    return table(recipes, answered(model, tokenizer, passes, recipes, **more))
+
+
+def table(recipes: Mapping[str, Recipe], found: Mapping[str, Passes]) -> list[dict[str, Any]]:
+    """The rows of `contest`. A question that was asked in several passes is compared by the share of them in which it was answered rightly."""
+    first = next(iter(recipes))
+    rows = [row(name, recipe, found[name], found[first]) for name, recipe in recipes.items()]
     best = frontier([(r["seconds"]["mean"], r["exact_match"]) for r in rows])
     return [r | {"on_frontier": there} for r, there in zip(rows, best, strict=True)]
 
 
-def shares(passes: Mapping[int, Sequence[Answer]]) -> list[float]:
-    """How often each question was answered rightly, over the passes."""
-    return [statistics.mean(a.right for a in answers) for answers in zip(*passes.values(), strict=True)]
+def faster(mine: Passes, theirs: Passes) -> dict[str, Any]:
+    """How many times as fast, over the same questions: the geometric mean of the paired ratios, and its 95 % interval by resampling questions."""
+    ratios = [math.log(theirs[number][key].seconds / answer.seconds) for number, answers in enumerate(mine) for key, answer in answers.items()]
+    low, high = bootstrap(ratios)
+    return {"ratio": math.exp(statistics.mean(ratios)), "ci": [math.exp(low), math.exp(high)]}
 
 
-def row(name: str, recipe: Recipe, mine: Mapping[int, Sequence[Answer]], first: Mapping[int, Sequence[Answer]]) -> dict[str, Any]:
+def shares(passes: Passes) -> list[float]:
+    """How often each question was answered rightly, over the passes in which it was asked."""
+    asked = dict.fromkeys(key for answers in passes for key in answers)
+    return [statistics.mean(answers[key].right for answers in passes if key in answers) for key in asked]
+
+
+def row(name: str, recipe: Recipe, mine: Passes, first: Passes) -> dict[str, Any]:
     """One recipe's figures over all passes; costs are per question."""
-    answers = [a for group in mine.values() for a in group]
-    theirs = [a for group in first.values() for a in group]
+    answers = [a for group in mine for a in group.values()]
+    theirs = [a for group in first for a in group.values()]
     seconds, tokens, forwards = (sum(getattr(a, field) for a in answers) for field in ("seconds", "tokens", "forwards"))
     return {
         "name": name,
         "exact_match": statistics.mean(shares(mine)),
-        "exact_match_per_seed": [statistics.mean(a.right for a in group) for group in mine.values()],
+        "exact_match_per_seed": [statistics.mean(a.right for a in group.values()) for group in mine],
         "against_first": difference(shares(mine), shares(first)),
         "questions": len(shares(mine)),
         "seconds": {"mean": seconds / len(answers), "median": statistics.median(a.seconds for a in answers)},

@@ -129,7 +129,7 @@ def judged(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, 
             progress.update(task, description=name)
             progress.advance(task)
 
-        rows = contest(model, tokenizer, questions, recipes, seeds=range(args.repeats), report=report)
+        rows = contest(model, tokenizer, [questions] * args.repeats, recipes, report=report)
     dtype = str(model.dtype).removeprefix("torch.")
     return {"rows": rows, "model": args.model or "bundled", "dtype": dtype, "device": str(model.device), "tasks": args.task, "seeds": args.repeats}
 

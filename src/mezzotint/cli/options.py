@@ -32,6 +32,7 @@ RECIPE_FIELDS = {
     "confidence": ("NAME", "probability, margin, entropy or random"),
     "cfg_scale": ("S", "classifier-free guidance; 0 is off"),
     "early_stop": ("WHEN", "step, block or off"),
+    "end_tokens": ("WHEN", "stop ids are free, taken last, or never (the end of the text)"),
     "reuse": ("BOOL", "reuse the logits of a step that committed nothing"),
 }
 

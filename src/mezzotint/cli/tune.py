@@ -4,7 +4,8 @@
     mezzotint generate "..." --model GSAI-ML/LLaDA-8B-Instruct --recipe swift.json
 
 Combinations of commit rule, cache, suffix and (for long prompts) sparse attention compete by successive halving with the recipe given (default: the family's
-plain decoding), on two thirds of the questions; what is found must keep the quality on the last third as well. The canvas and the sampling stay.
+plain decoding), on two thirds of the questions; what is found must keep the quality on the last third as well. The named recipes' strategies are among
+the combinations. The canvas and the sampling stay.
 """
 
 import argparse
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=60, help="questions of each task (default: 60)")
     parser.add_argument("--max-loss", type=float, default=0.5, metavar="POINTS", help="points of exact match that may be lost (default: 0.5)")
     parser.add_argument("--by", default="seconds", metavar="WHAT", help="what is to be small: seconds, positions or forwards (default: seconds)")
+    parser.add_argument("--minutes", type=float, metavar="M", help="how long the search may take; each rung gets an equal share (default: no limit)")
     parser.add_argument("--out", default="tuned.json", metavar="FILE.json", help="where the recipe is written (default: tuned.json); its name is the recipe's")
     options.add_json(parser)
     options.add_place(parser.add_argument_group("model"))
@@ -38,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"out={args.out!r}: the folder {str(out.parent)!r} does not exist")
     if args.count < 1:
         raise ValueError(f"count={args.count} must be at least 1")
+    if args.minutes is not None and not 0 < args.minutes < float("inf"):
+        raise ValueError(f"minutes={args.minutes} must be above 0")
     if not 0 <= args.max_loss <= 100:
         raise ValueError(f"max_loss={args.max_loss} must lie between 0 and 100 points")
     from mezzotint.bench.machine import stamp
@@ -61,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
             progress.update(task, description=name[:60])
             progress.advance(task)
 
-        found = tune(model, tokenizer, questions, reference, candidates, max_loss=args.max_loss, measure=args.by, report=report)
+        seconds = None if args.minutes is None else 60 * args.minutes
+        found = tune(model, tokenizer, questions, reference, candidates, max_loss=args.max_loss, measure=args.by, seconds=seconds, report=report)
     here = stamp()
     check = found.check
     source = (

@@ -38,6 +38,7 @@ class Sampler:
     distribution, and both the draw and the confidence come from what is left, in float32.
 
     confidence: "probability" of the candidate; "margin" between the two likeliest; negative "entropy"; "random".
+    never: ids that are not drawn; last: ids that may be, but count for nothing where confidence is measured, so that they are taken when nothing else is open.
     """
 
     sampling: str = "gumbel"
@@ -45,12 +46,19 @@ class Sampler:
     top_p: float = 1.0
     top_k: int = 0
     confidence: str = "probability"
+    never: tuple[int, ...] = ()
+    last: tuple[int, ...] = ()
 
     def __call__(self, logits: Float[Tensor, "b w vocab"], open: Bool[Tensor, "b w"], generators: Sequence[torch.Generator]) -> Prediction:
+        if self.never:
+            logits = without(logits, self.never, -torch.inf)
         if self.sampling == "gumbel":
             tokens, distribution = self._gumbel(logits, open, generators)
         else:
             tokens, distribution = self._categorical(logits, open, generators)
+        if self.last:
+            rest = without(distribution, self.last, 0.0)
+            distribution = rest / rest.sum(-1, keepdim=True).clamp_min(torch.finfo(rest.dtype).tiny)
         confidence = self._confidence(distribution, tokens, open, generators)
         closed = ~open.to(logits.device, non_blocking=True)
         return Prediction(tokens, confidence.masked_fill(closed, -torch.inf), open, generators)
@@ -82,6 +90,14 @@ class Sampler:
         if self.confidence == "entropy":
             return (distribution * (distribution + 1e-10).log()).sum(-1)
         return distribution.gather(-1, tokens[..., None])[..., 0]
+
+
+def without(values: Float[Tensor, "b w vocab"], ids: Sequence[int], value: float) -> Float[Tensor, "b w vocab"]:
+    """A copy in which these ids have that value."""
+    values = values.clone()
+    for token in ids:
+        values[..., token] = value
+    return values
 
 
 def uniforms(open: Bool[Tensor, "b w"], generators: Sequence[torch.Generator], device: torch.device, each: int) -> Float[Tensor, "b w each"]:

@@ -100,7 +100,7 @@ class Run:
             from mezzotint.grammar.constrained import Constrained
 
             most = recipe.max_tokens or recipe.gen_length
-            sampler = Constrained(recipe.sampler, request.grammar, self.canvas, most, config.stop_ids)
+            sampler = Constrained(recipe.sampler(), request.grammar, self.canvas, most, config.stop_ids)
         self.turns = turns(model, self.canvas, recipe, [request.seed], grows=request.open_ended, sampler=sampler)
         start = self.canvas.start
         self.ids = torch.where(self.canvas.given[0, start:], self.canvas.tokens[0, start:].cpu(), -1).tolist()

@@ -48,6 +48,18 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "llada-instruct": {
         "gsm8k": Preset(whole(256, 8), {"shots": 4, "chat": True}, "78.6 (internal toolkit), 78.9 (OpenCompass)", LLADA),
+        "humaneval": Preset(whole(512, end_tokens="never"), {"chat": True}, "49.4 (internal toolkit), 47.0 (OpenCompass)", LLADA),
+        "mbpp": Preset(whole(256, end_tokens="last"), {"shots": 3, "chat": True}, "41.0 (internal toolkit), 39.6 (OpenCompass)", LLADA),
+    },
+    "llada-instruct-whole": {
+        "gsm8k": Preset(
+            whole(512, end_tokens="last"), {"shots": 4, "chat": True}, "69.4 (internal toolkit), 68.8 (OpenCompass): the paper's, without blocks", LLADA
+        ),
+    },
+    "llada-1.5": {
+        "gsm8k": Preset(whole(256, 16, end_tokens="last"), {"shots": 4, "chat": True}, "83.8 (internal toolkit), 83.6 (OpenCompass)", LLADA),
+        "humaneval": Preset(whole(512, 32, end_tokens="last"), {"chat": True}, "52.4 (internal toolkit), 51.2 (OpenCompass)", LLADA),
+        "mbpp": Preset(whole(512, 32, end_tokens="last"), {"shots": 3, "chat": True}, "42.8 (internal toolkit), 42.6 (OpenCompass)", LLADA),
     },
     "dream-base": {
         "gsm8k": Preset(dream(256, 0.0, 0.95), {"shots": 8, "chat": False}, "75.06 flexible, 74.37 strict (as DPad measured it at 256 tokens)", DREAM_BASE),
@@ -87,7 +99,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "mbpp": Preset(parallel(256, cache=PrefixCache(), early_stop="off"), {"shots": 3, "chat": True}, "28.2, 44.8 tokens/s", FAST),
     },
 }
-"""Whose settings -> task -> preset. LLaDA settings that forbid or delay stop tokens (`logits_eos_inf`, `confidence_eos_eot_inf`) are not among them."""
+"""Whose settings -> task -> preset. LLaDA's logits_eos_inf is `end_tokens=never`, its confidence_eos_eot_inf `end_tokens=last`."""
 
 
 def preset(name: str, task: str) -> Preset:

@@ -39,19 +39,20 @@ class Run:
 
 
 def execute(program: str, limits: Limits | None = None, *, strict: bool = False) -> Run:
-    """Run a program to its end. It counts as finished only if its last line was reached: leaving early (`sys.exit`, `os._exit`) does not.
+    """Run a program to its end. It counts as finished only if its last line was reached: leaving early (`sys.exit`, `os._exit`) does not, and the proof
+    of having reached it lies where the program's own code cannot read it.
 
     strict: refuse (RuntimeError) where the kernel cannot filter system calls, so that only the limits and the audit hook would stand.
     """
     limits = limits or Limits()
-    proof = secrets.token_hex(16)
-    command = [sys.executable, "-I", "-S", "-B", str(CHILD), str(limits.seconds), str(limits.memory), str(limits.output)]
+    proof, code = secrets.token_hex(16), program.encode("utf-8", "surrogatepass")
+    command = [sys.executable, "-I", "-S", "-B", str(CHILD), *map(str, (limits.seconds, limits.memory, limits.output, len(code), len(proof)))]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as complaints:
         child = subprocess.Popen(
             command + ["strict"] * strict, cwd=folder, env={}, stdin=subprocess.PIPE, stdout=printed, stderr=complaints, start_new_session=True
         )
         try:
-            child.communicate(f"{proof}\n{program}".encode("utf-8", "surrogatepass"), timeout=2 * limits.seconds)
+            child.communicate(code + proof.encode(), timeout=2 * limits.seconds)
             reason = ""
         except subprocess.TimeoutExpired:
             reason = f"more than {2 * limits.seconds} s"

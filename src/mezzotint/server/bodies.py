@@ -68,6 +68,7 @@ class Diffusion(Body):
     confidence: Short | None = None
     cfg_scale: Annotated[float, Field(ge=0, le=100)] | None = None
     early_stop: Short | None = None
+    end_tokens: Short | None = None
     reuse: bool | None = None
     gap: Whole | Literal["auto"] | None = None
     ends: bool = True

@@ -46,7 +46,10 @@ def continues(body: Common) -> bool:
 
 
 def check_constrained(recipe: Recipe) -> None:
-    """A grammar is kept by choosing among all open positions of a block, once each: rules that take an order of their own or rewrite cannot keep it."""
+    """A grammar is kept by choosing among all open positions of a block, once each: rules that take an order of their own or rewrite cannot keep it. It says
+    itself where the answer ends."""
+    if recipe.end_tokens != "free":
+        raise ApiError(400, f"response_format cannot be combined with end_tokens={recipe.end_tokens}", "diffusion.end_tokens")
     if isinstance(recipe.commit, Edit | Shuffled) or getattr(recipe.commit, "compat", "none") != "none":
         raise ApiError(400, f"response_format cannot be combined with commit={write('commit', recipe.commit)}", "diffusion.commit")
 
