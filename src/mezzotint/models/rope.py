@@ -111,7 +111,7 @@ def rotate(x: Float[Tensor, "b heads rows dim"], cos: Tensor, sin: Tensor) -> Te
 def angles(
     positions: Int[Tensor, "b rows"], inverse: Float[Tensor, " half"], factor: float
 ) -> tuple[Float[Tensor, "b 1 rows dim"], Float[Tensor, "b 1 rows dim"]]:
-    """cos and sin of every row's angles, fp32, for both halves of the features; the sine of the first half is negative, as it meets the second half's features."""
+    """cos and sin of every row's angles, fp32, for both halves of the features; the first half's sine is negative, as it meets the other half."""
     turned = positions[:, None, :, None].float() * inverse
     cos, sin = turned.cos() * factor, turned.sin() * factor
     return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
