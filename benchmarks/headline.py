@@ -118,11 +118,11 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, metavar="FILE.jsonl", help="where samples are kept and taken up again (default: nowhere)")
     parser.add_argument("--minutes", type=float, help="begin no new question after so many minutes")
     parser.add_argument("--vanilla-steps", type=int, metavar="N", help="time only the first N forwards of vanilla and multiply")
-    parser.add_argument("--quick", action="store_true", help="2 timed questions, 8 forwards of vanilla, 4 judged questions")
+    parser.add_argument("--quick", action="store_true", help="a canvas of 256, 2 timed questions, 8 forwards of vanilla, 4 judged questions")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     args = parser.parse_args()
-    gen_length = args.gen_length
-    timed, count, few = (2, 4, args.vanilla_steps or 8) if args.quick else (args.timed, args.count, args.vanilla_steps)
+    quick = (256, 2, 4, args.vanilla_steps or 8)
+    gen_length, timed, count, few = quick if args.quick else (args.gen_length, args.timed, args.count, args.vanilla_steps)
     if few is not None and not 1 <= few <= gen_length:
         parser.error(f"argument --vanilla-steps: {few} must lie between 1 and the {gen_length} of the canvas")
     if not 1 <= timed <= count:

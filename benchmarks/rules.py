@@ -34,7 +34,7 @@ def recipes(gen_length: int) -> dict[str, mz.Recipe]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="checkpoint folder or hub id (default: the bundled model)")
-    parser.add_argument("--tasks", nargs="+", choices=[t for t in TASKS if t != "code"], default=["math", "retrieval", "lists", "tools"])
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=["math", "retrieval", "lists", "tools"])
     parser.add_argument("--count", type=int, default=50, help="questions per task")
     parser.add_argument("--gen-length", type=int, default=64)
     parser.add_argument("--samples", type=Path, metavar="FILE.jsonl", help="where samples are kept and taken up again (default: nowhere)")

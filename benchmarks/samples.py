@@ -1,5 +1,6 @@
 """Answers kept on disk one by one, so that a benchmark that was cut off goes on where it stopped; and the clock that cuts it off."""
 
+import dataclasses
 import json
 import statistics
 import time
@@ -74,6 +75,16 @@ class Clock:
         return self.end is not None and time.monotonic() >= self.end
 
 
+def ask(model: Transformer, tokenizer: Any, example: Example, recipe: mz.Recipe) -> mz.Generation:
+    """One question alone; a gap gets as many masks as its reference has tokens, and its text is what fills it."""
+    if not example.document:
+        return mz.generate(model, tokenizer, example.prompt, recipe)
+    first, last = example.gap
+    masks = len(tokenizer(example.answer, add_special_tokens=False)["input_ids"])
+    filled = mz.infill(model, tokenizer, f"{example.document[:first]}[[{masks}]]{example.document[last:]}", recipe.with_(steps=None, max_tokens=None))
+    return dataclasses.replace(filled, text=filled.fills[0], tokens=filled.tokens[:masks])
+
+
 def take_turns(
     model: Transformer,
     tokenizer: Any,
@@ -88,14 +99,14 @@ def take_turns(
     Returns the samples by recipe, in the order of the questions; the first recipe warms up unseen.
     """
     names, begun, done = list(stages), time.monotonic(), 0
-    mz.generate(model, tokenizer, asked[0][1].prompt, stages[names[0]])
+    ask(model, tokenizer, asked[0][1], stages[names[0]])
     for number, (task, example) in enumerate(asked):
         if number and clock.over:
             break
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             if samples.get(number, name) is None:
-                result = mz.generate(model, tokenizer, example.prompt, stages[name])
+                result = ask(model, tokenizer, example, stages[name])
                 samples.add(number, name, result=result, task=task, right=TASKS[task].score(example, result.text))
         done += 1
         if done % 10 == 0:
