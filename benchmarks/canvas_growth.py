@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two questions on canvases of 64 and 256")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     args = parser.parse_args()
-    lengths, count, vanilla = ([64, 256], 2, 64) if args.quick else (args.lengths, args.count, args.vanilla)
+    lengths, count, vanilla = ([64, 256], 2, 64) if args.quick else (sorted(set(args.lengths)), args.count, args.vanilla)
     if any(n < 32 or n % 32 for n in lengths):
         parser.error(f"argument --lengths: {lengths} must be multiples of the block of 32")
     model, tokenizer = mz.load(args.model)
