@@ -73,7 +73,7 @@ RECIPES: dict[str, Named] = {
     "plain": Named(Recipe(), "one token per forward, the surest first, blocks of 32: what every other recipe is compared with"),
     "fast": Named(
         _PARALLEL.with_(cache=DualCache(), suffix=DPad(64, 3.0, 1.6)),
-        "our own choice (benchmarks/fast.py, only 13 questions so far): threshold 0.9, dual cache, DPad; as often right as plain at 1/20 of the positions",
+        "our own choice (benchmarks/fast.py, only 16 questions so far): threshold 0.9, dual cache, DPad; as often right as plain at 1/20 of the positions",
     ),
     "threshold": Named(_PARALLEL, "Fast-dLLM (arXiv 2505.22618): every token at least 0.9 sure"),
     "factor": Named(Recipe(commit=Factor(1.0)), "Fast-dLLM, factor 1.0: more tokens together must be surer together"),
