@@ -253,6 +253,20 @@ def test_wikitext_suffix_compares_strategies_on_the_same_masks(tmp_path, bundled
         items("wikitext-suffix", *bundled, recipe=mz.Recipe(gen_length=32), data=str(tmp_path))
 
 
+def test_suffix_ppl_weighs_all_some_and_none_on_the_same_masks(tmp_path, bundled):
+    (tmp_path / "test.txt").write_text("The law was passed in 1921 and it was changed . " * 30)
+    settings = Settings(data=str(tmp_path), samples=2, context=16, count=3)
+    for suffix, equal in (("dpad:window=48,k=0,a=9", "all"), ("none", "none")):
+        recipe = mz.Recipe(gen_length=64, block_length=16).with_(suffix=suffix)
+        with Store(None) as store:
+            figures, said, _ = Evaluation(*bundled, recipe, settings, store).run("suffix-ppl")
+        assert figures["perplexity"] == pytest.approx(figures[f"perplexity_{equal}"])
+        assert figures["perplexity_all"] != pytest.approx(figures["perplexity_none"])
+        assert figures["increase_percent"] == pytest.approx(0 if equal == "all" else figures["none_increase_percent"], abs=1e-6)
+        assert figures["none_increase_percent_low"] <= figures["none_increase_percent"] <= figures["none_increase_percent_high"]
+        assert all(p.said["all"] != p.said["none"] for p in said)
+
+
 def test_sources_read_every_kind_and_name_damage(tmp_path):
     found = [{"a": 1}, {"a": 2}]
     write(tmp_path / "test.jsonl", found)

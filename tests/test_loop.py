@@ -166,6 +166,22 @@ def test_features_refreshed_every_step_are_exact_for_every_row(tiny):
         recipe_for(cache=mz.FeatureCache(), attention=mz.SparseD())
 
 
+def test_rows_that_layers_skip_are_not_counted(tiny):
+    model = tiny["llada"]
+    frozen = mz.denoise_all(model, PROMPT, recipe_for(cache=mz.FeatureCache(100, 100, 0.0)))
+    assert frozen.positions_computed == 45 + 31 * round(45 / model.config.layers)  # only the first layer goes on
+
+
+def test_dropped_masks_do_not_depend_on_the_canvas():
+    kept = []
+    for length in (200, 900):
+        canvas = mz.Canvas.blank([torch.arange(10)], length, 999, torch.device("cpu"))
+        visible = mz.DPad(64, 3.0, 1.6).begin(canvas, torch.Generator().manual_seed(0))
+        kept.append([visible(canvas.block(index, 32)).tolist() for index in range(3)])
+    assert kept[0] == kept[1]
+    assert all(42 + 32 * index < kept[0][index][-1] < 42 + 32 * index + 64 for index in range(3))
+
+
 def test_reading_a_position_never_written_names_it(tiny):
     model = tiny["llada"]
     memory = model.memory(1, 20)

@@ -93,9 +93,8 @@ class Canvas:
     @property
     def committed(self) -> float:
         """The share of the positions that were to be filled and are decided, in the row that has the fewest."""
-        wanted = ~self.given[:, self.start :]
-        decided = (wanted & ~self.open[:, self.start :]).sum(1).double()
-        return torch.where(wanted.any(1), decided / wanted.sum(1).clamp_min(1), 1.0).min().item()
+        wanted, open = ((~self.given[:, self.start :]).sum(1).tolist(), self.open[:, self.start :].sum(1).tolist())
+        return min((of - left) / of if of else 1.0 for of, left in zip(wanted, open, strict=True))
 
     @property
     def length(self) -> int:
@@ -121,8 +120,8 @@ class Canvas:
     def write(self, at: Int[Tensor, " w"], accepted: Bool[Tensor, "b w"], tokens: Int[Tensor, "b w"]) -> None:
         """Decide the accepted ones of positions `at` (host). `open` is brought up to date by `mirror`."""
         where = at.to(self.tokens.device, non_blocking=True)
-        self.tokens[:, where] = torch.where(accepted, tokens, self.tokens[:, where])
-        self.decided[:, where] |= accepted
+        self.tokens.index_copy_(1, where, torch.where(accepted, tokens, self.tokens.index_select(1, where)))
+        self.decided.index_copy_(1, where, self.decided.index_select(1, where) | accepted)
 
     def mirror(self, block: Block) -> Int[Tensor, "b w"]:
         """The block's ids on the host, -1 where undecided: the one synchronisation of a step."""

@@ -31,7 +31,8 @@ class Step:
     logits were reused); accepted: (b, block) what this step decided, on the host; ids: (b, block) the block's ids after it,
     -1 where undecided (also behind a stop id), on the host; tokens: (b, n) the canvas itself on the device, which later steps change;
     finished: (b,) "stop", "length" or None per row; begins: the first generated position of each row; tentative: the block's
-    tokens may still be rewritten; recall: the mean share of attention that a sparse pattern keeps, measured when it was made,
+    tokens may still be rewritten; share: how much of the computed rows' way through the layers was computed, below 1 where a cache acts inside the layers;
+    recall: the mean share of attention that a sparse pattern keeps, measured when it was made,
     None for attention without one.
     """
 
@@ -46,6 +47,7 @@ class Step:
     recall: float | None = None
     tentative: bool = False
     begins: tuple[int, ...] = ()
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Generation:
     """The end of a run.
 
     tokens: (b, prompt + generated) ids from `denoise_all`, the answer's ids from `generate`; forwards: model calls;
-    positions_computed: rows run through the network, summed over forwards and the batch; seconds: wall time;
+    positions_computed: rows run through the network, summed over forwards and the batch, by `Step.share` where layers skip rows; seconds: wall time;
     finish_reasons: per row, "stop" (a stop id was decided) or "length" (the canvas is full).
     """
 
@@ -101,7 +103,7 @@ class Tally:
 
     def count(self, step: Step) -> None:
         if len(step.computed):
-            positions = self.streams * len(step.computed)
+            positions = self.streams * round(step.share * len(step.computed))
             self.forwards += 1
             self.positions += positions * len(self.running)
             for row, open in enumerate((step.accepted | (step.ids < 0)).any(1).tolist()):
@@ -125,10 +127,13 @@ def as_canvas(prompt: Canvas | Tensor | Sequence[Tensor], model: Transformer, re
 
 def stop_positions(ids: Int[Tensor, "b w"], given: Bool[Tensor, "b w"], stop_ids: Int[Tensor, " s"], early_stop: str) -> list[int | None]:
     """Where each row ends inside its block: the first stop id that was not given, once everything before it (or the whole block) is decided."""
+    stops = torch.isin(ids, stop_ids) & ~given
+    if not stops.any():
+        return [None] * len(ids)
     decided = (ids >= 0).long().cumprod(1).bool()
     if early_stop == "block":
         decided = decided & decided[:, -1:]
-    stops = torch.isin(ids, stop_ids) & decided & ~given
+    stops &= decided
     return [int(row.int().argmax()) if found else None for row, found in zip(stops, stops.any(1).tolist(), strict=True)]
 
 
@@ -241,8 +246,8 @@ def turns(
             if block.end >= limit:
                 done = ~canvas.open.any(1) & ~pending
                 finished = [reason or ("length" if full else None) for reason, full in zip(finished, done.tolist(), strict=True)]
-            recall, tentative = getattr(attention, "recall", None), bool(pending.any())
-            yield Step(step, block, computed, seen, changed, writing.ids, canvas.tokens, tuple(finished), recall, tentative, tuple(canvas.begins))
+            recall, share, tentative = getattr(attention, "recall", None), getattr(cache, "share", 1.0), bool(pending.any())
+            yield Step(step, block, computed, seen, changed, writing.ids, canvas.tokens, tuple(finished), recall, tentative, tuple(canvas.begins), share)
             if changed.any() or not recipe.reuse:
                 logits = None
             step += 1

@@ -43,6 +43,27 @@ _DPAD_TASKS = {
 }
 """model and task -> gen_length and suffix of DPad's scripts; they were tuned per task."""
 
+_DREAM_DPAD_TASKS = {
+    "dream-gsm8k": (256, DPad(256, 4.0, 1.6)),
+    "dream-math": (256, DPad(128, 4.0, 1.6)),
+    "dream-humaneval": (512, DPad(128, 3.0, 2.3)),
+    "dream-mbpp": (512, DPad(128, 3.0, 1.6)),
+    "dream-long": (1024, DPad(128, 3.0, 2.3)),
+}
+"""The same for Dream-Base."""
+
+_DLLM_CACHE_TASKS = {
+    "llada-gsm8k": (8, FeatureCache(50, 7)),
+    "llada-math": (None, FeatureCache(50, 1)),
+    "llada-gpqa": (None, FeatureCache(50, 6)),
+    "llada-bbh": (None, FeatureCache(50, 6)),
+    "llada-humaneval": (None, FeatureCache(50, 8)),
+    "llada-mbpp": (None, FeatureCache(100, 5)),
+    "llada-mmlu": (None, FeatureCache(100, 7)),
+    "llada-longbench": (None, FeatureCache(100, 8)),
+}
+"""task -> block_length and intervals of dLLM-Cache's scripts for LLaDA-Instruct."""
+
 _PARALLEL = Recipe(commit=Threshold(0.9))
 
 _BLOCKS = Recipe(gen_length=256, cache=PrefixCache())
@@ -50,6 +71,10 @@ _BLOCKS = Recipe(gen_length=256, cache=PrefixCache())
 
 RECIPES: dict[str, Named] = {
     "plain": Named(Recipe(), "one token per forward, the surest first, blocks of 32: what every other recipe is compared with"),
+    "fast": Named(
+        _PARALLEL.with_(cache=DualCache(), suffix=DPad(64, 3.0, 1.6)),
+        "our own choice (benchmarks/fast.py, only 16 questions so far): threshold 0.9, dual cache, DPad; as often right as plain at 1/20 of the positions",
+    ),
     "threshold": Named(_PARALLEL, "Fast-dLLM (arXiv 2505.22618): every token at least 0.9 sure"),
     "factor": Named(Recipe(commit=Factor(1.0)), "Fast-dLLM, factor 1.0: more tokens together must be surer together"),
     "entropy-bound": Named(
@@ -57,7 +82,10 @@ RECIPES: dict[str, Named] = {
     ),
     "prefix": Named(_PARALLEL.with_(cache=PrefixCache()), "Fast-dLLM with its prefix cache"),
     "dual": Named(_PARALLEL.with_(cache=DualCache()), "Fast-dLLM with its dual cache"),
+    "fast-dllm": Named(_PARALLEL.with_(gen_length=256, cache=PrefixCache()), "Fast-dLLM's evaluation: threshold 0.9, prefix cache, 256 tokens in blocks of 32"),
+    "fast-dllm-dual": Named(_PARALLEL.with_(gen_length=256, cache=DualCache()), "the same with its dual cache"),
     "dkv": Named(Recipe(cache=DelayedCache(8)), "dKV-Cache-Decode (arXiv 2505.15781), refreshed every 8 steps as in its LLaDA tables; one row at a time"),
+    "dkv-dream": Named(_DREAM.with_(cache=DelayedCache(4)), "dKV-Cache-Decode as in its Dream tables, refreshed every 4 steps; one row at a time"),
     "dkv-prefill": Named(Recipe(cache=PromptCache()), "dKV-Cache-Prefill: the prompt is computed once"),
     "dkv-pd": Named(Recipe(cache=DelayedCache(8, prompt=True)), "dKV-Cache-PD: as dkv, and the prompt is computed once"),
     "dkv-greedy": Named(
@@ -102,6 +130,20 @@ RECIPES: dict[str, Named] = {
             "DPad's script for the model and task (arXiv 2508.14148), with threshold decoding and the prefix cache",
         )
         for task, (gen_length, suffix) in _DPAD_TASKS.items()
+    },
+    **{
+        f"dpad:{task}": Named(
+            _PARALLEL.with_(gen_length=gen_length, suffix=suffix, cache=PrefixCache(first_alone=True), sampling="categorical", early_stop="block"),
+            "DPad's script for Dream-Base and the task, with threshold decoding and the prefix cache as the official code has it",
+        )
+        for task, (gen_length, suffix) in _DREAM_DPAD_TASKS.items()
+    },
+    **{
+        f"dllm-cache:{task}": Named(
+            Recipe(gen_length=256, block_length=block_length, cache=cache),
+            "dLLM-Cache's script for LLaDA-Instruct and the task; its intervals were tuned per task",
+        )
+        for task, (block_length, cache) in _DLLM_CACHE_TASKS.items()
     },
 }
 

@@ -21,7 +21,8 @@ class FeatureCache:
     prompt, response: the prompt's rows, and all others, are computed every so many forwards. In between, the `transfer` share of the others
     whose value vectors have moved most since the last forward (V-verify). More often and more: closer to no cache, slower. The paper tunes both
     intervals per task (LLaDA-Instruct GSM8K: 50 and 7).
-    All rows pass through every forward, so `positions_computed` counts them all; what is saved is the work inside the layers. Attention must be dense.
+    All rows pass through every forward; `positions_computed` counts the share of the layers' rows that was computed (V-verify's look at the values of the
+    others is not in it). Attention must be dense.
     """
 
     prompt: int = 50
@@ -67,13 +68,20 @@ class FeatureRun:
         self.features: dict[int, Features] = {}
         self.forward = -1
         self.visible: Tensor | None = None
+        self.rows = self.due_rows = 0
 
     def __call__(self, moment: Moment, visible: Positions) -> Positions:
         """Everything visible. Where that changes (a suffix was dropped, the canvas grew) nothing is remembered."""
         self.forward += 1
+        self.rows = self.due_rows = 0
         if self.visible is None or not torch.equal(visible, self.visible):
             self.features, self.visible = {}, visible
         return visible
+
+    @property
+    def share(self) -> float:
+        """How many of the layers' rows the last forward computed."""
+        return self.due_rows / self.rows if self.rows else 1.0
 
     def through(self, index: int, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, scope: Scope, attend: Attend) -> Tensor:
         """One layer's output for all rows."""
@@ -81,7 +89,9 @@ class FeatureRun:
         prompt_due, response_due = self.forward % settings.prompt == 0, self.forward % settings.response == 0
         attention, hidden = layer.attention, layer.attention_norm(x)
         known = self.features.get(index)
+        self.rows += x.shape[1]
         if index == 0 or known is None or (prompt_due and response_due):
+            self.due_rows += x.shape[1]
             q, k, v = attention.query(hidden, cos, sin), attention.key(hidden, cos, sin), attention.value(hidden)
             mixed = attention.out(attend(index, q, k, v, scope).transpose(1, 2).flatten(-2))
             x = x + mixed
@@ -90,6 +100,7 @@ class FeatureRun:
             return x + added
 
         rows = self.due(attention.v, hidden, known, int((scope.at < self.start).sum()), prompt_due, response_due)
+        self.due_rows += rows.shape[1]
         if rows.shape[1] == 0:
             return x + known.attention + known.mlp
         some = pick(hidden, rows)

@@ -14,6 +14,7 @@ from mezzotint.evaluation.predictions import Conditions, Prediction, Store
 from mezzotint.generation import check_length, generate, infill, opening
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
+from mezzotint.suffix import DPad, Full, NoSuffix
 
 
 @dataclass(frozen=True)
@@ -124,5 +125,10 @@ def weighed(speaker: Speaker, item: Passage, seed: int) -> Prediction:
     elif item.measure == "masked":
         nats = masked_cost(speaker.model, ids, item.start, **how) * (len(ids) - item.start)
     else:
-        nats = suffix_cost(speaker.model, ids, item.start, speaker.recipe.suffix, ahead=item.facts["ahead"], **how)
+        kept = speaker.recipe.suffix
+        if item.measure == "suffixes" and kept == Full():
+            kept = DPad()
+        ways = {"nats": kept} | ({"all": Full(), "none": NoSuffix()} if item.measure == "suffixes" else {})
+        said = {name: suffix_cost(speaker.model, ids, item.start, suffix, ahead=item.facts["ahead"], **how) for name, suffix in ways.items()}
+        return prediction(item, said, seconds=time.perf_counter() - begun)
     return prediction(item, {"nats": nats}, seconds=time.perf_counter() - begun)

@@ -66,7 +66,7 @@ class Choice(Item):
 
 @dataclass(frozen=True)
 class Passage(Item):
-    """How likely ids[start:] is after ids[:start]. measure: "elbo", "masked" or "suffix" (see `likelihood`)."""
+    """How likely ids[start:] is after ids[:start]. measure: "elbo", "masked", "suffix" or "suffixes" (see `likelihood`)."""
 
     ids: tuple[int, ...] = ()
     start: int = 0

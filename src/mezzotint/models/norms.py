@@ -10,7 +10,7 @@ NORMS = ("rms", "rms_fp32", "layer")
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) in fp32. The weight is multiplied in after the cast back (LLaDA, Qwen) or, with `late_cast`, before it (SDAR)."""
+    """x / rms(x) in fp32. The weight is multiplied in after the cast back (LLaDA, Qwen) or, with `late_cast`, before it (SDAR); in fp32 that is the same."""
 
     def __init__(self, size: int, eps: float, late_cast: bool = False):
         super().__init__()
@@ -18,7 +18,7 @@ class RMSNorm(nn.Module):
         self.eps, self.late_cast = eps, late_cast
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.late_cast:
+        if self.late_cast or x.dtype == self.weight.dtype == torch.float32:
             return F.rms_norm(x.float(), x.shape[-1:], self.weight.float(), self.eps).to(x.dtype)
         return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype) * self.weight
 

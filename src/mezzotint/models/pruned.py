@@ -49,7 +49,7 @@ class UnevenMemory(Memory):
     def __init__(self, config: ModelConfig, batch: int, capacity: int, like: Tensor):
         def empty() -> list[Tensor]:
             sizes = [(batch, shape.kv_heads, capacity, config.head_dim) for shape in config.shapes]
-            return [torch.zeros(size, dtype=like.dtype, device=like.device) for size in sizes]
+            return [torch.empty(size, dtype=like.dtype, device=like.device) for size in sizes]
 
         self.keys, self.values = cast(Tensor, empty()), cast(Tensor, empty())
         self.written = torch.zeros(config.layers, capacity, dtype=torch.bool)

@@ -104,15 +104,14 @@ def frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tup
 
 
 def rotate(x: Float[Tensor, "b heads rows dim"], cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate feature i with feature i + dim/2 by the row's angle; cos and sin are (b or 1, 1, rows, dim)."""
-    left, right = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-right, left), dim=-1) * sin
+    """Rotate feature i with feature i + dim/2 by the row's angle; cos and sin are those of `angles`."""
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
 
 
 def angles(
     positions: Int[Tensor, "b rows"], inverse: Float[Tensor, " half"], factor: float
 ) -> tuple[Float[Tensor, "b 1 rows dim"], Float[Tensor, "b 1 rows dim"]]:
-    """cos and sin of every row's angles, fp32."""
+    """cos and sin of every row's angles, fp32, for both halves of the features; the first half's sine is negative, as it meets the other half."""
     turned = positions[:, None, :, None].float() * inverse
-    both = torch.cat((turned, turned), dim=-1)
-    return both.cos() * factor, both.sin() * factor
+    cos, sin = turned.cos() * factor, turned.sin() * factor
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)

@@ -78,10 +78,10 @@ class Attention(nn.Module):
 
     def turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rotate in fp32 (LLaDA) or in the activations' dtype; features beyond the angles stay as they are."""
-        turned, rest = x.split((cos.shape[-1], x.shape[-1] - cos.shape[-1]), dim=-1)
-        exact = self.full_precision
-        turned = rotate(turned.float(), cos, sin).to(x.dtype) if exact else rotate(turned, cos.to(x.dtype), sin.to(x.dtype))
-        return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
+        width = cos.shape[-1]
+        if width < x.shape[-1]:
+            return torch.cat((self.turn(x[..., :width], cos, sin), x[..., width:]), dim=-1)
+        return rotate(x.float(), cos, sin).to(x.dtype) if self.full_precision else rotate(x, cos.to(x.dtype), sin.to(x.dtype))
 
     def query(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rotated queries (b, heads, rows, dim)."""

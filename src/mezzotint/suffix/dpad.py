@@ -30,7 +30,7 @@ def keep_probability(distance: Int[Tensor, " suffix"], window: int, k: float, a:
 
 @dataclass(frozen=True)
 class DPad:
-    """Keeps each suffix mask within `window` with the Gaussian probability above; drawn afresh for every block.
+    """Keeps each suffix mask within `window` with the Gaussian probability above; drawn afresh for every block, whatever the canvas's length.
 
     window: positions after the block that may be kept at all; k: how fast the probability decays (larger: fewer far ones);
     a: the overall share (larger: more are kept, slower, closer to `Full`). Defaults are the official command line's.
@@ -49,8 +49,10 @@ class DPad:
     def begin(self, canvas: Canvas, generator: torch.Generator) -> Callable[[Block], Positions]:
         def visible(block: Block) -> Positions:
             distance = torch.arange(canvas.length - block.end)
-            uniform = torch.rand(len(distance), generator=generator)
-            kept = (uniform < keep_probability(distance, self.window, self.k, self.a)) & sliding_window(distance, self.window)
+            near = distance[sliding_window(distance, self.window)]
+            uniform = torch.rand(self.window, generator=generator)[: len(near)]
+            kept = torch.zeros(len(distance), dtype=torch.bool)
+            kept[near] = uniform < keep_probability(near, self.window, self.k, self.a)
             kept[undroppable(canvas, block) - block.end] = True
             return torch.cat((torch.arange(block.end), block.end + kept.nonzero()[:, 0]))
 

@@ -5,7 +5,7 @@ from mezzotint.evaluation.benchmarks.gsm8k import GSM8K
 from mezzotint.evaluation.benchmarks.programs import HUMANEVAL, MBPP
 from mezzotint.evaluation.benchmarks.prose import PROSE
 from mezzotint.evaluation.benchmarks.ruler import RULER
-from mezzotint.evaluation.benchmarks.wikitext import BLOCKS, ELBO, SUFFIX
+from mezzotint.evaluation.benchmarks.wikitext import BLOCKS, ELBO, SUFFIX, SUFFIXES
 
 BENCHMARKS = {
     "prose": PROSE,
@@ -19,4 +19,5 @@ BENCHMARKS = {
     "wikitext": ELBO,
     "wikitext-masked": BLOCKS,
     "wikitext-suffix": SUFFIX,
+    "suffix-ppl": SUFFIXES,
 }

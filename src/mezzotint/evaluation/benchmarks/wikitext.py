@@ -1,8 +1,8 @@
-"""Perplexity of running text, WikiText-2 (arXiv 1609.07843) unless told otherwise, in three senses that must not be mixed up.
+"""Perplexity of running text, WikiText-2 (arXiv 1609.07843) unless told otherwise, in senses that must not be mixed up.
 
 wikitext: the evidence bound with its importance weights, the only one that is a likelihood. wikitext-masked: the unweighted cost of masked tokens in short
 windows after long contexts, as the pruning literature reports. wikitext-suffix: the bound block by block with masks behind the block, which is what a suffix
-strategy can change.
+strategy can change. suffix-ppl: the same under all masks, under the recipe's suffix strategy (DPad where the recipe keeps all) and under none, on common draws.
 """
 
 import math
@@ -27,10 +27,11 @@ def passages(measure: str) -> Callable[..., list[Item]]:
     def items(settings: Settings, tokenizer: Any, recipe: Recipe, config: ModelConfig) -> list[Item]:
         first = opening(tokenizer)
         room = config.max_length - len(first)
-        usual = {"elbo": (min(WINDOW, room), 0), "masked": MASKED, "suffix": (recipe.width, 512)}[measure]
+        usual = {"elbo": (min(WINDOW, room), 0), "masked": MASKED, "suffix": (recipe.width, 512), "suffixes": (recipe.width, 512)}[measure]
         window = settings.window or usual[0]
-        ahead = max(0, recipe.gen_length - window) if measure == "suffix" else 0
-        if measure == "suffix" and ahead == 0:
+        blocks = measure.startswith("suffix")
+        ahead = max(0, recipe.gen_length - window) if blocks else 0
+        if blocks and ahead == 0:
             raise ValueError(
                 f"gen_length={recipe.gen_length} leaves no masks behind a block of {window}; give a larger --gen-length or a smaller --block-length"
             )
@@ -43,7 +44,7 @@ def passages(measure: str) -> Callable[..., list[Item]]:
         pieces = windows(tokenizer(text, add_special_tokens=False)["input_ids"], window, context)
         if len(pieces) > 1 and len(pieces[-1][1]) < window:
             pieces.pop()
-        if measure == "suffix" and len(pieces) > 1:
+        if blocks and len(pieces) > 1:
             pieces = pieces[1:]
         words_per_byte = len(text.split()) / max(1, len(text.encode()))
         made: list[Item] = []
@@ -82,7 +83,25 @@ def geometric(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"masked_perplexity": math.exp(mean), "ci": (math.exp(low), math.exp(high)), "nats_per_token": mean, "tokens": sum(s["tokens"] for s in scored)}
 
 
+def apart(facts: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    return score(facts, said) | {name: said[name] / facts["tokens"] for name in ("all", "none")}
+
+
+def against_all(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """`likelihood` under the strategy, the perplexities under all masks and under none, and by how many percent the others exceed that of all, with the 95 %
+    interval of the paired bootstrap over windows."""
+    nats = {name: [s[name] for s in scored] for name in ("nats_per_token", "all", "none")}
+    found = likelihood(scored)
+    found |= {f"perplexity_{name}": math.exp(math.fsum(nats[name]) / len(scored)) for name in ("all", "none")}
+    for label, name in (("increase_percent", "nats_per_token"), ("none_increase_percent", "none")):
+        gaps = [mine - whole for mine, whole in zip(nats[name], nats["all"], strict=True)]
+        for suffix, value in zip(("", "_low", "_high"), (math.fsum(gaps) / len(gaps), *bootstrap(gaps)), strict=True):
+            found[label + suffix] = 100 * math.expm1(value)
+    return found
+
+
 USES = ("data", "split", "count", "samples", "window", "context")
 ELBO = Benchmark("evidence bound on the perplexity, a true likelihood", passages("elbo"), score, USES, "nothing", likelihood)
 BLOCKS = Benchmark("cost of masked tokens in windows of 64, not a likelihood", passages("masked"), score, USES, "nothing", geometric)
 SUFFIX = Benchmark("bound block by block with masks behind, for suffix strategies", passages("suffix"), score, USES, "suffix", likelihood)
+SUFFIXES = Benchmark("the same under all masks, under DPad (or --suffix) and under none", passages("suffixes"), apart, USES, "suffix", against_all)
