@@ -40,7 +40,7 @@ LAYOUTS = {
 }
 IMPLEMENTATIONS = [
     pytest.param(impl, marks=pytest.mark.skipif(bool(available(impl, "cpu")), reason=available(impl, "cpu") or "it is there"))
-    for impl in ("reference", "flex", "triton")
+    for impl in ("reference", "native", "flex", "triton")
 ]
 
 

@@ -11,7 +11,7 @@ from mezzotint.attention import budget
 from mezzotint.canvas import Canvas
 from mezzotint.fields import check
 from mezzotint.kernels.block_mass import Mass, block_mass
-from mezzotint.kernels.block_sparse import IMPLEMENTATIONS, available, block_sparse
+from mezzotint.kernels.block_sparse import IMPLEMENTATIONS, available, block_sparse, warn_once
 from mezzotint.kernels.tiles import Choice, Grid, Tiled
 from mezzotint.models.transformer import Attend, Scope, dense
 from mezzotint.types import Moment
@@ -39,6 +39,9 @@ def choose_implementation(q: Tensor, visible: int, size: int) -> str | None:
     if visible < LEAST.get(kind, 0) or size < 32:
         return None
     if kind == "cpu":
+        if not (reason := available("native", kind)):
+            return "native"
+        warn_once(f"block-sparse attention is slower here than it could be: the CPU kernel is missing, {reason}")
         return "reference"
     dim = q.shape[-1]
     fits = q.dtype != torch.float32 and dim >= 16 and not dim & (dim - 1)
@@ -58,7 +61,7 @@ class SparseD:
         what lies behind it stay dense, which is how the pattern meets caches and suffix dropout), or a number of steps. All after the dense phase.
     share: "head", or "group": heads that share keys (GQA) share a pattern.
     compat: "llada" or "dream" reproduces the official code of that family: joint choice, boundary rounded up, its schedule, its scale of scores.
-    impl: "auto" takes the fastest kernel and dense attention where that is faster (short canvases); or reference, flex, triton.
+    impl: "auto" takes the fastest kernel and dense attention where that is faster (short canvases); or reference, native, flex, triton.
 
     Tiles that were not there when the pattern was made, or held fewer positions, are attended densely.
     """

@@ -9,15 +9,22 @@ from importlib.util import find_spec
 from jaxtyping import Bool, Float
 from torch import OutOfMemoryError, Tensor
 
+from mezzotint.kernels.block_sparse.native import native
 from mezzotint.kernels.block_sparse.reference import reference
+from mezzotint.kernels.native import library
 from mezzotint.kernels.tiles import Choice, Tiled
 
-IMPLEMENTATIONS = ("reference", "flex", "triton")
+IMPLEMENTATIONS = ("reference", "native", "flex", "triton")
 
 
 @cache
 def available(impl: str, device_type: str) -> str:
-    """Why an implementation cannot run on a device; "" if it can."""
+    """Why an implementation cannot run on a device; "" if it can. Asking for "native" builds it."""
+    if impl == "native":
+        if device_type != "cpu":
+            return "it is the CPU's kernel"
+        found = library()
+        return found if isinstance(found, str) else ""
     if impl == "flex":
         if device_type == "cpu" and not any(shutil.which(c) for c in ("c++", "g++", "clang++")):
             return "FlexAttention compiles C++ on a CPU, and no C++ compiler was found"
@@ -51,6 +58,8 @@ def block_sparse(
         raise ValueError(f"impl={impl!r} cannot run here: {reason}; accepted: reference")
     if impl == "reference":
         return reference(q, k, v, rows, keys, choice, size, valid)
+    if impl == "native":
+        return native(q, k, v, rows, keys, choice, size, valid)
     if impl == "flex":
         from mezzotint.kernels.block_sparse.flex import flex
 
