@@ -18,8 +18,10 @@ from mezzotint.types import Moment
 
 COMPATIBLE = ("none", "llada", "dream")
 SHARES = ("head", "group")
-LEAST = {"cpu": 2048, "cuda": 8192}
-"""Visible positions from which block-sparse attention has paid off; below, impl="auto" stays dense."""
+LEAST = {"native": 1024, "reference": 2048, "flex": 8192, "triton": 8192}
+"""Visible positions from which block-sparse attention has paid off; below, impl="auto" stays dense. CUDA's are not measured yet."""
+MANY = 256
+"""Rows from which the CPU kernel is also the faster one for dense attention."""
 
 
 def tile_size(owner: str, block_size: int) -> None:
@@ -35,17 +37,15 @@ def implementation(owner: str, impl: str) -> None:
 
 def choose_implementation(q: Tensor, visible: int, size: int) -> str | None:
     """The fastest implementation for these rows, None for dense attention."""
-    kind = q.device.type
-    if visible < LEAST.get(kind, 0) or size < 32:
-        return None
-    if kind == "cpu":
-        if not (reason := available("native", kind)):
-            return "native"
-        warn_once(f"block-sparse attention is slower here than it could be: the CPU kernel is missing, {reason}")
-        return "reference"
-    dim = q.shape[-1]
+    kind, dim = q.device.type, q.shape[-1]
     fits = q.dtype != torch.float32 and dim >= 16 and not dim & (dim - 1)
-    return "triton" if fits and not available("triton", kind) else "flex"
+    impl = "native" if kind == "cpu" else "triton" if fits and not available("triton", kind) else "flex"
+    if visible < LEAST[impl] or size < 32:
+        return None
+    if impl == "native" and (reason := available(impl, kind)):
+        warn_once(f"block-sparse attention is slower here than it could be: the CPU kernel is missing, {reason}")
+        impl = "reference"
+    return impl if visible >= LEAST[impl] else None
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class SparseRun:
                 observing = impl is not None and self.due(moment, scope)
                 if observing:
                     self.patterns, self.choices, self.made, self.held = {}, {}, moment.step, None
-                if observing or self.patterns:
+                if observing or self.patterns or impl == "native":
                     self.enter(scope, q.device)
             if observing:
                 self.patterns[layer] = self.observe(moment, q, k, scope)
@@ -178,6 +178,8 @@ class SparseRun:
                 if layer not in self.choices:
                     self.choices[layer] = self.patterns[layer].between(rows, keys, scope.valid)
                 return block_sparse(q, k, v, rows, keys, self.choices[layer], self.settings.block_size, valid=scope.valid, impl=impl)
+            if impl == "native" and len(scope.at) >= MANY:
+                return block_sparse(q, k, v, *self.tiled, None, self.settings.block_size, valid=scope.valid, impl=impl)
             return dense(layer, q, k, v, scope)
 
         return attend

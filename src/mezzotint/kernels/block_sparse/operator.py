@@ -6,6 +6,7 @@ import warnings
 from functools import cache
 from importlib.util import find_spec
 
+import torch
 from jaxtyping import Bool, Float
 from torch import OutOfMemoryError, Tensor
 
@@ -42,7 +43,7 @@ def block_sparse(
     v: Float[Tensor, "b kv cols d"],
     rows: Tiled,
     keys: Tiled,
-    choice: Choice,
+    choice: Choice | None,
     size: int,
     *,
     valid: Bool[Tensor, "b cols"] | None = None,
@@ -50,16 +51,19 @@ def block_sparse(
 ) -> Float[Tensor, "b h rows d"]:
     """softmax(q·kᵀ/√d) v, where a row sees the real keys of its tile's chosen key tiles.
 
-    rows, keys: where the rows of q and the columns of k and v stand; valid: (b, cols) False on padding. A row with no real key gets zeros.
+    rows, keys: where the rows of q and the columns of k and v stand; choice: None for all tiles; valid: (b, cols) False on padding. A row with no real key
+    gets zeros.
     Raises ValueError for an implementation that cannot run here.
     """
     reason = available(impl, q.device.type)
     if reason:
         raise ValueError(f"impl={impl!r} cannot run here: {reason}; accepted: reference")
-    if impl == "reference":
-        return reference(q, k, v, rows, keys, choice, size, valid)
     if impl == "native":
         return native(q, k, v, rows, keys, choice, size, valid)
+    if choice is None:
+        choice = Choice.of(torch.ones(q.shape[0], k.shape[1], len(rows.tiles), len(keys.tiles), dtype=torch.bool, device=q.device))
+    if impl == "reference":
+        return reference(q, k, v, rows, keys, choice, size, valid)
     if impl == "flex":
         from mezzotint.kernels.block_sparse.flex import flex
 

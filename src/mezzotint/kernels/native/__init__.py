@@ -30,8 +30,8 @@ class Task(ctypes.Structure):
     """`Task` in tiles.cpp, field by field."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in "batch heads kv rows columns dim row_tiles key_tiles size lists most first threads".split()),
-        *((name, ctypes.c_int64 * 3) for name in ("q_strides", "k_strides", "v_strides")),
+        *((name, ctypes.c_int64) for name in "batch heads kv columns dim row_tiles key_tiles size lists most first threads".split()),
+        *((name, ctypes.c_int64 * 3) for name in ("q_strides", "k_strides", "v_strides", "out_strides")),
         *((name, ctypes.c_void_p) for name in "q k v row_starts key_starts valid index count".split()),
         ("factor", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in ("out", "total", "within")),
@@ -111,12 +111,12 @@ def call(
     """Run one of the library's functions on `plain` tensors; results are written where they lie. choice: None for all tiles."""
     loaded = library()
     assert isinstance(loaded, ctypes.CDLL), loaded
-    b, heads, count, dim = q.shape
+    b, heads, _, dim = q.shape
     valid = None if valid is None else valid.contiguous()
     index, listed = (None, None) if choice is None else (choice.index.contiguous(), choice.count.contiguous())
     lists, most = (heads, 0) if index is None else (index.shape[1], index.shape[3])
-    task = Task(b, heads, k.shape[1], count, k.shape[2], dim, len(rows.tiles), len(keys.tiles), size, lists, most, first, torch.get_num_threads())
-    for part, x in (("q", q), ("k", k), ("v", v)):
+    task = Task(b, heads, k.shape[1], k.shape[2], dim, len(rows.tiles), len(keys.tiles), size, lists, most, first, torch.get_num_threads())
+    for part, x in (("q", q), ("k", k), ("v", v), ("out", results.get("out"))):
         if x is not None:
             setattr(task, f"{part}_strides", (ctypes.c_int64 * 3)(*x.stride()[:3]))
     given = {"q": q, "k": k, "v": v, "row_starts": rows.starts, "key_starts": keys.starts, "valid": valid, "index": index, "count": listed, **results}

@@ -104,14 +104,14 @@ static inline void multiply_all(const float* a, const float* b, int depth, int c
 }
 
 struct Task {
-    int64_t batch, heads, kv, rows, columns, dim, row_tiles, key_tiles, size, lists, most, first, threads;
-    int64_t q_strides[3], k_strides[3], v_strides[3];  // batch, head, position
+    int64_t batch, heads, kv, columns, dim, row_tiles, key_tiles, size, lists, most, first, threads;
+    int64_t q_strides[3], k_strides[3], v_strides[3], out_strides[3];  // batch, head, position
     const float *q, *k, *v;
     const int32_t *row_starts, *key_starts;
     const uint8_t* valid;  // (batch, columns), null if everything is
     const int32_t *index, *count;  // (batch, lists, row_tiles, most), (batch, lists, row_tiles); null for all tiles
     float factor;  // of the scores
-    float* out;  // (batch, rows, heads, dim)
+    float* out;
     float *total, *within;  // (batch, heads, row_tiles, key_tiles), (batch, heads, row_tiles, key_tiles - first)
 };
 
@@ -145,33 +145,55 @@ static std::vector<Worker> workers(const Task& t, int64_t items, Given&... given
     return made;
 }
 
-// Keys and values of one call, in the order of `multiply`: keys (part of the tile, feature, M), values (part of the features, key, M).
+// The call as calls for one batch row and as many heads as keep the threads busy, one after another, so that little is packed at a time.
+template <typename Work>
+static void rounds(const Task& whole, Work work) {
+    const int64_t groups = whole.heads / whole.kv, lists = whole.lists / whole.kv;
+    const int64_t together = std::min(whole.kv, 1 + (8 * whole.threads - 1) / std::max<int64_t>(1, groups * whole.row_tiles));
+    for (int64_t b = 0; b < whole.batch; b++)
+        for (int64_t head = 0; head < whole.kv; head += together) {
+            Task t = whole;
+            t.batch = 1;
+            t.kv = std::min(together, whole.kv - head);
+            t.heads = t.kv * groups;
+            t.lists = t.kv * lists;
+            t.factor *= 1.44269504f;  // powers of two are what is cheap
+            t.q += b * t.q_strides[0] + head * groups * t.q_strides[1];
+            t.k += b * t.k_strides[0] + head * t.k_strides[1];
+            if (t.valid) t.valid += b * t.columns;
+            const int64_t past_lists = (b * whole.kv + head) * lists * t.row_tiles, past = (b * whole.kv + head) * groups * t.row_tiles;
+            if (t.index) t.index += past_lists * t.most, t.count += past_lists;
+            if (t.v) {
+                t.v += b * t.v_strides[0] + head * t.v_strides[1];
+                t.out += b * t.out_strides[0] + head * groups * t.out_strides[1];
+            } else {
+                t.total += past * t.key_tiles;
+                t.within += past * (t.key_tiles - t.first);
+            }
+            work(t);
+        }
+}
+
+// Keys and values of a round, in the order of `multiply`: keys (part of the tile, feature, M), values (part of the features, key, M).
 struct Packed {
     const Task& t;
     int64_t slots, width;
     Aligned keys, values;
-    std::vector<int32_t> real;  // per batch row and tile, how many keys may be seen
+    std::vector<int32_t> real;  // per tile, how many keys may be seen
 
     explicit Packed(const Task& task)
-        : t(task), slots(t.size + 4), width(padded(t.dim)), keys(t.batch * t.kv * t.key_tiles * slots * t.dim),
-          values(t.v ? t.batch * t.kv * t.key_tiles * t.size * width : 0), real(t.batch * t.key_tiles) {
-        const int64_t groups = t.heads / t.kv, sharing = t.heads / (t.index ? t.lists : t.heads);
-        std::vector<uint8_t> wanted(t.batch * t.kv * t.key_tiles, t.index == nullptr);
+        : t(task), slots(t.size + 4), width(padded(t.dim)), keys(t.kv * t.key_tiles * slots * t.dim), values(t.v ? t.kv * t.key_tiles * t.size * width : 0),
+          real(t.key_tiles) {
+        std::vector<uint8_t> wanted(t.kv * t.key_tiles, t.index == nullptr);
         if (t.index)
-            for (int64_t b = 0; b < t.batch; b++)
-                for (int64_t h = 0; h < t.heads; h++)
-                    for (int64_t r = 0; r < t.row_tiles; r++) {
-                        const int64_t list = (b * t.lists + h / sharing) * t.row_tiles + r;
-                        for (int32_t n = 0; n < t.count[list]; n++) wanted[(b * t.kv + h / groups) * t.key_tiles + t.index[list * t.most + n]] = 1;
-                    }
-        for (int64_t b = 0; b < t.batch; b++)
-            for (int64_t tile = 0; tile < t.key_tiles; tile++) {
-                int32_t sum = 0;
-                for (int32_t c = t.key_starts[tile]; c < t.key_starts[tile + 1]; c++) sum += !t.valid || t.valid[b * t.columns + c];
-                real[b * t.key_tiles + tile] = sum;
+            for (int64_t list = 0; list < t.lists * t.row_tiles; list++) {
+                uint8_t* mine = wanted.data() + list / t.row_tiles / (t.lists / t.kv) * t.key_tiles;
+                for (int32_t n = 0; n < t.count[list]; n++) mine[t.index[list * t.most + n]] = 1;
             }
-        auto packers = workers<Packer>(t, t.batch * t.kv * t.key_tiles, *this, wanted);
-        divide(t.batch * t.kv * t.key_tiles, packers);
+        for (int64_t tile = 0; tile < t.key_tiles; tile++)
+            for (int32_t c = t.key_starts[tile]; c < t.key_starts[tile + 1]; c++) real[tile] += !t.valid || t.valid[c];
+        auto packers = workers<Packer>(t, t.kv * t.key_tiles, *this, wanted);
+        divide(t.kv * t.key_tiles, packers);
     }
 
     struct Packer {
@@ -183,38 +205,46 @@ struct Packed {
         Packer(const Task& task, Packed& all, const std::vector<uint8_t>& tiles) : t(task), packed(all), wanted(tiles), seen(task.size) {}
 
         void operator()(int64_t item) {
-            if (wanted[item]) packed.pack(item / t.key_tiles / t.kv, item / t.key_tiles % t.kv, item % t.key_tiles, seen.data());
+            if (wanted[item]) packed.pack(item / t.key_tiles, item % t.key_tiles, seen.data());
         }
     };
 
-    float* keys_of(int64_t b, int64_t head, int64_t tile) const { return keys.at + ((b * t.kv + head) * t.key_tiles + tile) * slots * t.dim; }
-    float* values_of(int64_t b, int64_t head, int64_t tile) const { return values.at + ((b * t.kv + head) * t.key_tiles + tile) * t.size * width; }
+    float* keys_of(int64_t head, int64_t tile) const { return keys.at + (head * t.key_tiles + tile) * slots * t.dim; }
+    float* values_of(int64_t head, int64_t tile) const { return values.at + (head * t.key_tiles + tile) * t.size * width; }
 
-    void pack(int64_t b, int64_t head, int64_t tile, int32_t* seen) {
-        const int count = real[b * t.key_tiles + tile], dim = t.dim;
+    void pack(int64_t head, int64_t tile, int32_t* seen) {
+        const int count = real[tile], dim = t.dim;
         if (count == 0) return;
         int n = 0;
         for (int32_t c = t.key_starts[tile]; c < t.key_starts[tile + 1]; c++)
-            if (!t.valid || t.valid[b * t.columns + c]) seen[n++] = c;
-        float* to = keys_of(b, head, tile);
-        for (int done = 0, m; done < count; done += m) {
+            if (!t.valid || t.valid[c]) seen[n++] = c;
+        float* to = keys_of(head, tile);
+        const float* from[MOST];
+        for (int done = 0, m; done < count; done += m, to += m * dim) {
             m = part(count - done);
-            for (int i = 0; i < m; i++) {  // the last key stands in for those that fill up the last part, so that the maximum stays one of a real key
-                const float* from = t.k + b * t.k_strides[0] + head * t.k_strides[1] + seen[std::min(done + i, count - 1)] * t.k_strides[2];
-                for (int d = 0; d < dim; d++) to[d * m + i] = from[d];
-            }
-            to += m * dim;
+            for (int i = 0; i < m; i++)  // the last key stands in for those that fill up the last part, so that the maximum stays one of a real key
+                from[i] = t.k + head * t.k_strides[1] + seen[std::min(done + i, count - 1)] * t.k_strides[2];
+            m == 6 ? interleave<6>(from, dim, to) : interleave<4>(from, dim, to);
         }
         if (!t.v) return;
-        to = values_of(b, head, tile);
-        for (int done = 0, m; done < dim; done += m) {
-            m = part(dim - done);
-            for (int key = 0; key < count; key++) {
-                const float* from = t.v + b * t.v_strides[0] + head * t.v_strides[1] + seen[key] * t.v_strides[2] + done;
-                for (int i = 0; i < m; i++) to[key * m + i] = done + i < dim ? from[i] : 0.0f;
+        to = values_of(head, tile);
+        for (int key = 0; key < count; key++) {
+            const float* value = t.v + head * t.v_strides[1] + seen[key] * t.v_strides[2];
+            for (int done = 0, m; done < dim; done += m) {
+                m = part(dim - done);
+                float* place = to + done * count + key * m;
+                if (done + m > dim)
+                    for (int i = 0; i < m; i++) place[i] = done + i < dim ? value[done + i] : 0.0f;
+                else
+                    std::memcpy(place, value + done, m == 6 ? 6 * sizeof(float) : 4 * sizeof(float));
             }
-            to += m * count;
         }
+    }
+
+    template <int M>
+    static void interleave(const float* const* from, int dim, float* to) {
+        for (int d = 0; d < dim; d++)
+            for (int i = 0; i < M; i++) to[d * M + i] = from[i][d];
     }
 };
 
@@ -229,11 +259,11 @@ struct Queries {
 
     float* panel(int n) const { return packed.at + n * t.dim * ROWS; }
 
-    void read(int64_t b, int64_t head, int64_t tile) {
+    void read(int64_t head, int64_t tile) {
         const int64_t begin = t.row_starts[tile];
         filled = t.row_starts[tile + 1] - begin;
         used = (filled + ROWS - 1) / ROWS;
-        const float* from = t.q + b * t.q_strides[0] + head * t.q_strides[1] + begin * t.q_strides[2];
+        const float* from = t.q + head * t.q_strides[1] + begin * t.q_strides[2];
         for (int row = 0; row < used * ROWS; row++) {
             float* to = panel(row / ROWS) + row % ROWS;
             for (int d = 0; d < t.dim; d++) to[d * ROWS] = row < filled ? from[row * t.q_strides[2] + d] * t.factor : 0.0f;
@@ -251,21 +281,21 @@ struct Attending {
         : t(task), packed(keys), q(task), mixed(q.panels * keys.width * ROWS), scores(keys.slots * ROWS), highest(q.panels * ROWS), sums(q.panels * ROWS) {}
 
     void operator()(int64_t item) {
-        const int64_t b = item / t.row_tiles / t.heads, head = item / t.row_tiles % t.heads, tile = item % t.row_tiles;
-        const int64_t list = (b * t.lists + head / (t.heads / t.lists)) * t.row_tiles + tile, source = head / (t.heads / t.kv);
-        q.read(b, head, tile);
+        const int64_t head = item / t.row_tiles, tile = item % t.row_tiles, source = head / (t.heads / t.kv);
+        const int64_t list = head / (t.heads / t.lists) * t.row_tiles + tile;
+        q.read(head, tile);
         const int rows = q.used * ROWS;
         std::fill(mixed.at, mixed.at + q.used * packed.width * ROWS, 0.0f);
         std::fill(highest.at, highest.at + rows, LOWEST);
         std::fill(sums.at, sums.at + rows, 0.0f);
         for (int64_t n = 0, listed = t.index ? t.count[list] : t.key_tiles; n < listed; n++) {
             const int64_t key_tile = t.index ? t.index[list * t.most + n] : n;
-            const int count = packed.real[b * t.key_tiles + key_tile];
+            const int count = packed.real[key_tile];
             if (count == 0) continue;
-            const float *keys = packed.keys_of(b, source, key_tile), *values = packed.values_of(b, source, key_tile);
+            const float *keys = packed.keys_of(source, key_tile), *values = packed.values_of(source, key_tile);
             for (int p = 0; p < q.used; p++) turn(p, keys, values, count);
         }
-        write(b, head, t.row_starts[tile]);
+        write(head, t.row_starts[tile]);
     }
 
     // One panel of rows looks at one tile of keys.
@@ -299,11 +329,11 @@ struct Attending {
         multiply_all<true>(values, scores.at, count, t.dim, out, nullptr);
     }
 
-    void write(int64_t b, int64_t head, int64_t begin) {
+    void write(int64_t head, int64_t begin) {
         for (int row = 0; row < q.filled; row++) {
             const float sum = sums.at[row], inverse = sum > 0 ? 1.0f / sum : 0.0f;
             const float* from = mixed.at + row / ROWS * packed.width * ROWS + row % ROWS;
-            float* to = t.out + ((b * t.rows + begin + row) * t.heads + head) * t.dim;
+            float* to = t.out + head * t.out_strides[1] + (begin + row) * t.out_strides[2];
             for (int d = 0; d < t.dim; d++) to[d] = from[d * ROWS] * inverse;
         }
     }
@@ -320,11 +350,11 @@ struct Weighing {
         : t(task), packed(keys), q(task), scores(keys.slots * ROWS), peaks(t.key_tiles * q.panels * ROWS), sums(t.key_tiles * q.panels * ROWS) {}
 
     void operator()(int64_t item) {
-        const int64_t b = item / t.row_tiles / t.heads, head = item / t.row_tiles % t.heads, tile = item % t.row_tiles;
-        q.read(b, head, tile);
+        const int64_t head = item / t.row_tiles, tile = item % t.row_tiles;
+        q.read(head, tile);
         for (int64_t key_tile = 0; key_tile < t.key_tiles; key_tile++) {
-            const float* keys = packed.keys_of(b, head / (t.heads / t.kv), key_tile);
-            const int count = packed.real[b * t.key_tiles + key_tile];
+            const float* keys = packed.keys_of(head / (t.heads / t.kv), key_tile);
+            const int count = packed.real[key_tile];
             for (int p = 0; p < q.used; p++) weigh(p, keys, count, (key_tile * q.panels + p) * ROWS);
         }
         average(0, t.key_tiles, t.total + item * t.key_tiles);
@@ -367,11 +397,11 @@ int mezzotint_task_size() { return sizeof(Task); }
 // 0, or 1 if memory ran out.
 int mezzotint_attend(const Task* task) {
     try {
-        Task t = *task;
-        t.factor *= 1.44269504f;  // powers of two are what is cheap
-        const Packed packed(t);
-        auto attending = workers<Attending>(t, t.batch * t.heads * t.row_tiles, packed);
-        divide(t.batch * t.heads * t.row_tiles, attending);
+        rounds(*task, [](const Task& t) {
+            const Packed packed(t);
+            auto attending = workers<Attending>(t, t.heads * t.row_tiles, packed);
+            divide(t.heads * t.row_tiles, attending);
+        });
         return 0;
     } catch (const std::bad_alloc&) {
         return 1;
@@ -380,11 +410,11 @@ int mezzotint_attend(const Task* task) {
 
 int mezzotint_weigh(const Task* task) {
     try {
-        Task t = *task;
-        t.factor *= 1.44269504f;
-        const Packed packed(t);
-        auto weighing = workers<Weighing>(t, t.batch * t.heads * t.row_tiles, packed);
-        divide(t.batch * t.heads * t.row_tiles, weighing);
+        rounds(*task, [](const Task& t) {
+            const Packed packed(t);
+            auto weighing = workers<Weighing>(t, t.heads * t.row_tiles, packed);
+            divide(t.heads * t.row_tiles, weighing);
+        });
         return 0;
     } catch (const std::bad_alloc&) {
         return 1;
