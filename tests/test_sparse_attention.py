@@ -223,6 +223,7 @@ SPARSE = [
     mz.SparseD(block_size=16, impl="reference"),
     mz.SparseD(block_size=16, impl="reference", rebuild="block"),
     mz.SparseD(block_size=16, impl="reference", rebuild=5, select="mass:0.8", share="group"),
+    mz.SparseD(block_size=16, impl="reference", rebuild="recall:0.95", share="all"),
     mz.SlidingWindow(32, 16, impl="reference"),
     mz.StreamingLLM(32, 16, impl="reference", first=8),
 ]
@@ -263,6 +264,26 @@ def test_a_small_budget_changes_the_attention(tiny):
     few = mz.SparseD(skip=0.0, select=0.1, block_size=8, impl="reference")
     assert recall_of(tiny["llada"], few) < recall_of(tiny["llada"], dataclasses.replace(few, select=0.6)) < 1
     assert recall_of(tiny["llada"], dataclasses.replace(few, select="mass:0.9")) >= 0.9
+
+
+def test_the_pattern_is_made_anew_when_it_holds_less(tiny):
+    """At `recall:1` any loss counts, at a very small number none does; a rebuilt pattern starts from what it holds itself."""
+    made = {}
+    for rebuild in ("recall:1", "recall:0.01", "never"):
+        attention = mz.SparseD(skip=0.0, select=0.2, block_size=8, impl="reference", rebuild=rebuild)
+        run = SparseRun(attention, PROMPT.shape[1])
+        steps = []
+        object.__setattr__(attention, "begin", lambda canvas, run=run, steps=steps: lambda moment: steps.append(run.made) or run(moment))
+        canvas = mz.denoise_all(tiny["llada"], PROMPT, recipe_for(attention)).tokens
+        made[rebuild] = len(set(steps)), canvas
+    assert made["recall:1"][0] > 3
+    assert made["recall:0.01"][0] == made["never"][0] == 1
+    assert torch.equal(made["recall:0.01"][1], made["never"][1])
+
+
+def test_one_pattern_for_all_heads(tiny):
+    every, one = (mz.SparseD(skip=0.0, select=0.2, block_size=8, impl="reference", share=share) for share in ("head", "all"))
+    assert recall_of(tiny["llada"], one) < recall_of(tiny["llada"], every)
 
 
 def recall_of(model, attention) -> float:
@@ -324,6 +345,8 @@ def test_infilling_and_prompts_shorter_than_a_tile(tiny):
         ({"block_size": 4096}, "block_size=4096"),
         ({"rebuild": 0}, "rebuild=0"),
         ({"rebuild": "often"}, "rebuild='often'"),
+        ({"rebuild": "recall:2"}, "rebuild='recall:2'"),
+        ({"rebuild": "recall:high"}, "rebuild='recall:high'"),
         ({"share": "layer"}, "share='layer'"),
         ({"impl": "cuda"}, "impl='cuda'"),
         ({"compat": "gpt"}, "compat='gpt'"),

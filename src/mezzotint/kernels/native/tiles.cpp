@@ -145,15 +145,20 @@ static std::vector<Worker> workers(const Task& t, int64_t items, Given&... given
     return made;
 }
 
-// The call as calls for one batch row and as many heads as keep the threads busy, one after another, so that little is packed at a time.
+// The call as calls for one batch row and some heads, one after another, so that little is packed at a time: as many heads as keep the threads busy, or as
+// many as fit into a cache. Where there is little to do, fewer threads do it.
 template <typename Work>
 static void rounds(const Task& whole, Work work) {
     const int64_t groups = whole.heads / whole.kv, lists = whole.lists / whole.kv;
-    const int64_t together = std::min(whole.kv, 1 + (8 * whole.threads - 1) / std::max<int64_t>(1, groups * whole.row_tiles));
+    const int64_t busy = 1 + (8 * whole.threads - 1) / std::max<int64_t>(1, groups * whole.row_tiles);
+    const int64_t cached = (1 << 20) / std::max<int64_t>(1, 2 * whole.key_tiles * whole.size * whole.dim);
+    const int64_t together = std::min(whole.kv, std::max(busy, cached));
+    const int64_t products = together * groups * whole.row_tiles * (whole.index ? whole.most : whole.key_tiles) * whole.size * whole.size * whole.dim;
     for (int64_t b = 0; b < whole.batch; b++)
         for (int64_t head = 0; head < whole.kv; head += together) {
             Task t = whole;
             t.batch = 1;
+            t.threads = std::min(whole.threads, 1 + products / 2000000);
             t.kv = std::min(together, whole.kv - head);
             t.heads = t.kv * groups;
             t.lists = t.kv * lists;
