@@ -78,7 +78,7 @@ def library() -> ctypes.CDLL | str:
         try:
             try:
                 loaded = ctypes.CDLL(str(build(compiler, folder())))
-            except PermissionError:
+            except OSError:  # a home folder that cannot be written to, or where nothing may be executed
                 loaded = ctypes.CDLL(str(build(compiler, Path(elsewhere))))
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             said = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace").strip()
