@@ -5,7 +5,7 @@ python benchmarks/attention_observations.py --keep observed.jsonl --plot docs/at
 
 A pattern (the `select` most attended tiles of every tile of rows) is made at one step and scored by the share of attention mass it holds: of its own head and
 of the next one at the same step, and of its own at other steps. For the third, attention is sparse in a quarter of the steps only, each step with a pattern of
-its own, and the tokens are compared with those of the dense run. With --keep, questions that are done are not asked again.
+its own, and the answer's tokens are compared with those of the dense run. With --keep, questions that are done are not asked again.
 """
 
 import argparse
@@ -46,6 +46,8 @@ class Observed:
         grid = Grid(canvas.start, self.size)
 
         def ask(moment: Moment) -> Attend:
+            if moment.step not in MOMENTS:
+                return dense
             layers = self.seen.setdefault(moment.step, [])
 
             def attend(layer, q, k, v, scope):
@@ -53,7 +55,7 @@ class Observed:
                 layers.append(block_mass(q, k, tiled, tiled, self.size, int((tiled.tiles < grid.prompt_tiles).sum())))
                 return dense(layer, q, k, v, scope)
 
-            return attend if moment.step in MOMENTS else dense
+            return attend
 
         return ask
 
@@ -85,12 +87,14 @@ def observe(model: Transformer, prompt: Tensor, select: float) -> dict:
     def held(pattern: Tensor, step: int) -> float:
         return (pattern * steps[step].total).sum(-1).mean().item()
 
+    stops = torch.isin(said, torch.tensor(sorted(model.config.stop_ids))).nonzero()
+    answered = int(stops[0]) + 1 if len(stops) else STEPS
     quarters = [InOneQuarter(skip=0.0, select=select, block_size=size, impl=IMPL, quarter=quarter) for quarter in range(4)]
     return {
         "own_head": held(chosen[MIDDLE], MIDDLE),
         "neighbour_head": held(chosen[MIDDLE].roll(1, dims=1), MIDDLE),
         "made_used": [[held(chosen[made], used) for used in MOMENTS] for made in MOMENTS],
-        "same_tokens": [(run(attention) == said).float().mean().item() for attention in quarters],
+        "same_tokens": [(run(attention) == said)[:answered].float().mean().item() for attention in quarters],
     }
 
 

@@ -3,8 +3,9 @@
 python benchmarks/sparsed_quality.py --keep quality.jsonl --json
 python benchmarks/sparsed_quality.py --ablations --keep ablations.jsonl --json     skip, select, tiles, sharing, and how often the pattern is made
 
-Two tokens a forward in one block of --gen-length, so that SparseD runs sparse for 1 - skip of the schedule as in the paper; a row ends with its answer. Tiles
-are a 32nd of the canvas (8 to 128 positions), as the paper's 128 at 4k. The pattern is always used, however short the canvas (`impl` is forced).
+A fixed schedule, not a threshold, so that SparseD's dense phase is the paper's share of it: canvases of 64 in blocks of 32, two tokens a forward; for long
+retrieval, whose answers are short and copied, canvases of 32, four tokens a forward. A row ends with its answer; `sparse_share` says how many forwards ran
+sparse. Tiles are a 32nd of the canvas (8 to 128 positions), as the paper's 128 at 4k. The pattern is always used, however short the canvas.
 Questions are asked a few at a time, of every task and in every arm, before the next few: whenever it ends (--minutes, Ctrl-C), all arms have answered the same.
 With --keep, what is answered is added to the file and not asked again.
 """
@@ -33,6 +34,7 @@ from mezzotint.kernels.block_sparse import available, block_sparse
 from mezzotint.models.transformer import Attend, dense
 from mezzotint.types import Moment
 
+BLOCK = 32
 IMPL = "reference" if available("native", "cpu") else "native"
 
 
@@ -87,6 +89,14 @@ def ablations(length: int, answers: int, select: float) -> dict:
     }
 
 
+def dense_forwards(attention, recipe: mz.Recipe) -> float:
+    """How many forwards of a run are dense: the dense phase and the one that makes the pattern."""
+    if not isinstance(attention, SparseD):
+        return math.inf if isinstance(attention, Dense) else 0
+    first = math.ceil(attention.skip * recipe.steps)
+    return first if isinstance(attention, EveryStep) else first + 1
+
+
 def long_questions(words: int, count: int) -> list[Example]:
     """Held-out retrieval questions with about `words` words of hay."""
     stream = draw(lambda rng, hard: retrieval.make(rng, hard, words=words), random.Random(words), held_out=True)
@@ -99,7 +109,6 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=None, help="default: math lists retrieval code tools, for the ablations math lists")
     parser.add_argument("--count", type=int, default=None, help="questions per task (default 160, for the ablations 100)")
     parser.add_argument("--select", type=float, default=0.3, help="share of the tiles kept by SparseD and by the fixed patterns")
-    parser.add_argument("--gen-length", type=int, default=64)
     parser.add_argument(
         "--words", type=int, nargs="*", default=None, help="words of hay for long retrieval (default 450 900 1800: about 1k, 2k, 4k; ablations 450)"
     )
@@ -119,12 +128,14 @@ def main() -> None:
         count, words = 20, []
     model, tokenizer = mz.load(args.model)
     asked = {task: questions(task, count) for task in tasks} | {f"retrieval {w} words": long_questions(w, args.long_count) for w in words}
-    arms = {}
+    arms, recipes = {}, {}
     for task, examples in asked.items():
-        length = args.gen_length + max(len(encode(tokenizer, e.prompt or e.document)) for e in examples)
-        arms[task] = (ablations if args.ablations else fixed)(length, args.gen_length, args.select)
+        gen_length, steps = (64, 32) if task in tasks else (32, 8)
+        recipes[task] = mz.Recipe(gen_length=gen_length, block_length=BLOCK, steps=steps)
+        length = gen_length + max(len(encode(tokenizer, e.prompt or e.document)) for e in examples)
+        arms[task] = (ablations if args.ablations else fixed)(length, gen_length, args.select)
 
-    about = {"weights": weights_digest(model), "select": args.select, "gen_length": args.gen_length, "together": args.together}
+    about = {"weights": weights_digest(model), "select": args.select, "together": args.together}
     lines = [json.loads(line) for line in args.keep.read_text().splitlines()] if args.keep and args.keep.exists() else []
     answered = {(line["task"], line["arm"], line["from"], line["to"]): line for line in lines if line["about"] == about}
     found: dict[tuple[str, str], list[dict]] = {}
@@ -137,10 +148,10 @@ def main() -> None:
             for arm, attention in arms[task].items():
                 key = (task, arm, begin, begin + len(some))
                 if key not in answered:
-                    recipe = mz.Recipe(gen_length=args.gen_length, block_length=None, steps=args.gen_length // 2, attention=attention)
-                    outcomes = answer(model, tokenizer, some, recipe, batch=1 if task not in tasks else args.together)
+                    started = time.monotonic()
+                    outcomes = answer(model, tokenizer, some, recipes[task].with_(attention=attention), batch=args.together if task in tasks else 1)
                     line = dict(zip(("task", "arm", "from", "to"), key, strict=True)) | {"about": about, "attention": repr(attention)}
-                    line |= {"right": [o.right for o in outcomes], "forwards": [o.forwards for o in outcomes], "seconds": sum(o.seconds for o in outcomes)}
+                    line |= {"right": [o.right for o in outcomes], "forwards": [o.forwards for o in outcomes], "seconds": time.monotonic() - started}
                     answered[key] = line
                     if args.keep:
                         with args.keep.open("a") as file:
@@ -154,17 +165,19 @@ def main() -> None:
 
     def summary(arm: str, of: list[str]) -> dict:
         mine = verdicts(arm, of)
-        forwards = [n for task in of for line in found[task, arm] for n in line["forwards"]]
+        forwards = [(n, arms[task][arm], recipes[task]) for task in of for line in found[task, arm] for n in line["forwards"]]
         return {
             "exact_match": sum(mine) / len(mine),
             "count": len(mine),
             "ci": wilson(sum(mine), len(mine)),
             "against_dense": paired(mine, verdicts("dense", of)),
-            "forwards": sum(forwards) / len(forwards),
+            "forwards": sum(n for n, _, _ in forwards) / len(forwards),
+            "sparse_share": sum(max(0, n - dense_forwards(attention, recipe)) for n, attention, recipe in forwards) / sum(n for n, _, _ in forwards),
+            "seconds": sum(line["seconds"] for task in of for line in found[task, arm]),
         }
 
     names = list(dict.fromkeys(arm for _, arm in found))
-    whole = {arm: summary(arm, list(asked)) for arm in names}
+    whole = {arm: summary(arm, [task for task in asked if (task, arm) in found]) for arm in names}
     by_task = {
         task: {arm: summary(arm, [task]) | {"attention": found[task, arm][0]["attention"]} for arm in names} for task in asked if (task, "dense") in found
     }
