@@ -3,9 +3,8 @@
 python benchmarks/sparsed_quality.py --keep quality.jsonl --json
 python benchmarks/sparsed_quality.py --ablations --keep ablations.jsonl --json     skip, select, tiles, sharing, and how often the pattern is made
 
-A fixed schedule, not a threshold, so that SparseD's dense phase is the paper's share of it: canvases of 64 in blocks of 32, two tokens a forward; for long
-retrieval, whose answers are short and copied, canvases of 32, four tokens a forward. A row ends with its answer; `sparse_share` says how many forwards ran
-sparse. Tiles are a 32nd of the canvas (8 to 128 positions), as the paper's 128 at 4k. The pattern is always used, however short the canvas.
+A fixed schedule, not a threshold, so that SparseD's dense phase is the paper's share of it: one block that just holds the task's longest answer, two tokens a
+forward, four in long retrieval, whose answers are copied. A row ends with its answer; `sparse_share` says how many forwards ran sparse. Tiles are a 32nd of the canvas (8 to 128 positions), as the paper's 128 at 4k. The pattern is always used, however short the canvas.
 Questions are asked a few at a time, of every task and in every arm, before the next few: whenever it ends (--minutes, Ctrl-C), all arms have answered the same.
 With --keep, what is answered is added to the file and not asked again.
 """
@@ -34,7 +33,6 @@ from mezzotint.kernels.block_sparse import available, block_sparse
 from mezzotint.models.transformer import Attend, dense
 from mezzotint.types import Moment
 
-BLOCK = 32
 IMPL = "reference" if available("native", "cpu") else "native"
 
 
@@ -130,8 +128,9 @@ def main() -> None:
     asked = {task: questions(task, count) for task in tasks} | {f"retrieval {w} words": long_questions(w, args.long_count) for w in words}
     arms, recipes = {}, {}
     for task, examples in asked.items():
-        gen_length, steps = (64, 32) if task in tasks else (32, 8)
-        recipes[task] = mz.Recipe(gen_length=gen_length, block_length=BLOCK, steps=steps)
+        answers = max(len(tokenizer.encode(e.answer, add_special_tokens=False)) for e in examples)
+        gen_length = 8 * (answers // 8 + 1)
+        recipes[task] = mz.Recipe(gen_length=gen_length, block_length=None, steps=gen_length // (2 if task in tasks else 4))
         length = gen_length + max(len(encode(tokenizer, e.prompt or e.document)) for e in examples)
         arms[task] = (ablations if args.ablations else fixed)(length, gen_length, args.select)
 
