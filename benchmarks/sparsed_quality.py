@@ -4,7 +4,8 @@ python benchmarks/sparsed_quality.py --keep quality.jsonl --json
 python benchmarks/sparsed_quality.py --ablations --keep ablations.jsonl --json     skip, select, tiles, sharing, and how often the pattern is made
 
 A fixed schedule, not a threshold, so that SparseD's dense phase is the paper's share of it: one block that just holds the task's longest answer, two tokens a
-forward, four in long retrieval, whose answers are copied. A row ends with its answer; `sparse_share` says how many forwards ran sparse. Tiles are a 32nd of the canvas (8 to 128 positions), as the paper's 128 at 4k. The pattern is always used, however short the canvas.
+forward, four in long retrieval, whose answers are copied. A row ends with its answer; `sparse_share` says how many forwards ran sparse. Tiles are a 32nd of
+the canvas (8 to 128 positions), as the paper's 128 at 4k. The pattern is always used, however short the canvas.
 Questions are asked a few at a time, of every task and in every arm, before the next few: whenever it ends (--minutes, Ctrl-C), all arms have answered the same.
 With --keep, what is answered is added to the file and not asked again.
 """
