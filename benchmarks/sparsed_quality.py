@@ -1,47 +1,99 @@
-"""Quality of SparseD and of fixed patterns at an equal budget, against dense attention on the same questions
-(the paper's table 1, on the bundled model). Tiles are cut on padded batches; --batch 1 has none.
+"""Quality of SparseD and of fixed patterns at an equal budget, against dense attention on the same questions (the paper's table 1, on the bundled model).
 
-python benchmarks/sparsed_quality.py --json
-python benchmarks/sparsed_quality.py --ablations --json     skip, select, block size, sharing, and how often it is made
+python benchmarks/sparsed_quality.py --keep quality.jsonl --json
+python benchmarks/sparsed_quality.py --ablations --keep ablations.jsonl --json     skip, select, tiles, sharing, and how often the pattern is made
+
+A fixed schedule, not a threshold, so that SparseD's dense phase is the paper's share of it: one block that just holds the task's longest answer, two tokens a
+forward, four in long retrieval, whose answers are copied. A row ends with its answer; `sparse_share` says how many forwards ran sparse. Tiles are a 32nd of
+the canvas (8 to 128 positions), as the paper's 128 at 4k. The pattern is always used, however short the canvas.
+Questions are asked a few at a time, of every task and in every arm, before the next few: whenever it ends (--minutes, Ctrl-C), all arms have answered the same.
+With --keep, what is answered is added to the file and not asked again.
 """
 
 import argparse
 import json
+import math
 import random
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from machine import stamp
 
 import mezzotint as mz
 from mezzotint.attention import Dense, SlidingWindow, SparseD, StreamingLLM
-from mezzotint.evaluation.suite import answer, paired, questions, summary
+from mezzotint.attention.sparsed import SparseRun
+from mezzotint.evaluation.predictions import weights_digest
+from mezzotint.evaluation.suite import answer, paired, questions, wilson
 from mezzotint.evaluation.tasks import retrieval
 from mezzotint.evaluation.tasks.example import Example, draw
 from mezzotint.generation import encode
+from mezzotint.kernels.block_sparse import available, block_sparse
+from mezzotint.models.transformer import Attend, dense
+from mezzotint.types import Moment
 
-SIZE = 16
-"""Positions per tile: short prompts need small ones."""
+IMPL = "reference" if available("native", "cpu") else "native"
 
 
-def fixed(length: int, select: float) -> dict:
-    """The patterns to compare on canvases of about `length` tokens, each keeping about the share `select` of the tiles."""
-    kept = max(2, round(select * length / SIZE))
+@dataclass(frozen=True)
+class EveryStep(SparseD):
+    """SparseD whose pattern is made from each step's own queries and keys: what reusing it loses."""
+
+    def begin(self, canvas: mz.Canvas) -> Callable[[Moment], Attend]:
+        run = SparseRun(self, canvas.start)
+
+        def ask(moment: Moment) -> Attend:
+            def attend(layer, q, k, v, scope):
+                if layer == 0:
+                    run.enter(scope, q.device)
+                choice = run.observe(moment, q, k, scope).between(*run.tiled, scope.valid)
+                return block_sparse(q, k, v, *run.tiled, choice, self.block_size, valid=scope.valid, impl=self.impl)
+
+            return dense if moment.committed < self.skip else attend
+
+        return ask
+
+
+def tile(length: int) -> int:
+    """Positions per tile: the power of two next below a 32nd of the canvas, from 8 to 128."""
+    return min(128, max(8, 1 << int(math.log2(max(1, length / 32)))))
+
+
+def fixed(length: int, answers: int, select: float) -> dict:
+    """The arms of the table on canvases of `length` tokens, `answers` of them generated: the patterns keep as many tiles as SparseD does."""
+    size = tile(length)
+    kept = max(3, sum(math.ceil(select * math.ceil(part / size)) for part in (length - answers, answers)))
     return {
         "dense": Dense(),
-        "sparsed": SparseD(select=select, block_size=SIZE, impl="reference"),
-        "window": SlidingWindow(window=(kept - 1) * SIZE, block_size=SIZE, impl="reference"),
-        "streaming": StreamingLLM(window=(kept - 2) * SIZE, block_size=SIZE, first=SIZE, impl="reference"),
+        "sparsed": SparseD(select=select, block_size=size, impl=IMPL),
+        "window": SlidingWindow(window=(kept - 1) * size, block_size=size, impl=IMPL),
+        "streaming": StreamingLLM(window=(kept - 2) * size, block_size=size, first=size, impl=IMPL),
     }
 
 
-ABLATIONS = {
-    "dense": Dense(),
-    **{f"skip {s}": SparseD(skip=s, block_size=16, impl="reference") for s in (0.0, 0.1, 0.2, 0.5)},
-    **{f"select {s}": SparseD(select=s, block_size=16, impl="reference") for s in (0.1, 0.2, 0.3, 0.4, 0.5)},
-    **{f"block size {b}": SparseD(block_size=b, impl="reference") for b in (8, 16, 32, 64)},
-    "made anew every other step": SparseD(block_size=16, rebuild=2, impl="reference"),
-    "shared in a group (GQA)": SparseD(block_size=16, share="group", impl="reference"),
-    "mass 0.95": SparseD(select="mass:0.95", block_size=16, impl="reference"),
-}
+def ablations(length: int, answers: int, select: float) -> dict:
+    size = tile(length)
+    arm = lambda **given: SparseD(**{"select": select, "block_size": size, "impl": IMPL, **given})  # noqa: E731
+    return {
+        "dense": Dense(),
+        **{f"skip {s}": arm(skip=s) for s in (0.0, 0.1, 0.2, 0.5)},
+        **{f"select {s}": arm(select=s) for s in (0.1, 0.2, 0.3, 0.4, 0.5)},
+        **{f"tiles {factor} times as long": arm(block_size=min(1024, max(8, int(size * factor)))) for factor in (0.5, 2, 4)},
+        "made in every step": EveryStep(select=select, block_size=size, impl=IMPL),
+        "made anew at 0.95 of its recall": arm(rebuild="recall:0.95"),
+        "one pattern for all heads": arm(share="all"),
+        "mass 0.95": arm(select="mass:0.95"),
+    }
+
+
+def dense_forwards(attention, recipe: mz.Recipe) -> float:
+    """How many forwards of a run are dense: the dense phase and the one that makes the pattern."""
+    if not isinstance(attention, SparseD):
+        return math.inf if isinstance(attention, Dense) else 0
+    first = math.ceil(attention.skip * recipe.steps)
+    return first if isinstance(attention, EveryStep) else first + 1
 
 
 def long_questions(words: int, count: int) -> list[Example]:
@@ -53,36 +105,83 @@ def long_questions(words: int, count: int) -> list[Example]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="checkpoint folder or hub id (default: the bundled model)")
-    parser.add_argument("--tasks", nargs="+", default=["math", "lists", "retrieval", "code", "tools"])
-    parser.add_argument("--count", type=int, default=200, help="questions per task")
+    parser.add_argument("--tasks", nargs="+", default=None, help="default: math lists retrieval code tools, for the ablations math lists")
+    parser.add_argument("--count", type=int, default=None, help="questions per task (default 160, for the ablations 100)")
     parser.add_argument("--select", type=float, default=0.3, help="share of the tiles kept by SparseD and by the fixed patterns")
-    parser.add_argument("--words", type=int, nargs="*", default=[450, 900, 1800], help="words of hay for long retrieval: about 1k, 2k, 4k tokens")
+    parser.add_argument(
+        "--words", type=int, nargs="*", default=None, help="words of hay for long retrieval (default 450 900 1800: about 1k, 2k, 4k; ablations 450)"
+    )
     parser.add_argument("--long-count", type=int, default=100, help="questions per long retrieval length")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--together", type=int, default=20, help="questions of a task asked before the next task's turn")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no more questions after this time")
+    parser.add_argument("--keep", type=Path, help="file of answered questions, read and added to")
     parser.add_argument("--ablations", action="store_true")
     parser.add_argument("--quick", action="store_true", help="20 questions per task, no long retrieval")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     args = parser.parse_args()
-    count, words = (20, []) if args.quick else (args.count, args.words)
+    warnings.simplefilter("ignore", UserWarning)
+    tasks = args.tasks or (["math", "lists"] if args.ablations else ["math", "lists", "retrieval", "code", "tools"])
+    words = args.words if args.words is not None else [450] if args.ablations else [450, 900, 1800]
+    count = args.count or (100 if args.ablations else 160)
+    if args.quick:
+        count, words = 20, []
     model, tokenizer = mz.load(args.model)
-    asked = {task: questions(task, count) for task in args.tasks}
-    asked |= {f"retrieval {w} words": long_questions(w, args.long_count) for w in words}
-    found: dict[str, dict] = {}
-    verdicts: dict[str, list[bool]] = {}
+    asked = {task: questions(task, count) for task in tasks} | {f"retrieval {w} words": long_questions(w, args.long_count) for w in words}
+    arms, recipes = {}, {}
     for task, examples in asked.items():
-        found[task] = {}
-        length = 64 + max(len(encode(tokenizer, e.prompt or e.document)) for e in examples)
-        arms = ABLATIONS if args.ablations else fixed(length, args.select)
-        for arm, attention in arms.items():
-            recipe = mz.Recipe(gen_length=64, block_length=32, commit=mz.Threshold(0.9), attention=attention)
-            right = answer(model, tokenizer, examples, recipe, batch=args.batch if task in args.tasks else 1)
-            mine = [o.right for o in right]
-            verdicts.setdefault(arm, []).extend(mine)
-            found[task][arm] = summary(right) | {"against_dense": paired(mine, [bool(b) for b in verdicts["dense"][-len(mine) :]])}
-            if not args.json:
-                print(task, arm, json.dumps(found[task][arm]), flush=True)
-    whole = {arm: {"exact_match": sum(v) / len(v), "count": len(v), "against_dense": paired(v, verdicts["dense"])} for arm, v in verdicts.items()}
-    print(json.dumps({"all": whole, "tasks": found, "select": args.select, "block_size": SIZE, "model": args.model or "bundled", **stamp()}))
+        answers = max(len(tokenizer.encode(e.answer, add_special_tokens=False)) for e in examples)
+        gen_length = 8 * (answers // 8 + 1)
+        recipes[task] = mz.Recipe(gen_length=gen_length, block_length=None, steps=gen_length // (2 if task in tasks else 4))
+        length = gen_length + max(len(encode(tokenizer, e.prompt or e.document)) for e in examples)
+        arms[task] = (ablations if args.ablations else fixed)(length, gen_length, args.select)
+
+    about = {"weights": weights_digest(model), "select": args.select, "together": args.together}
+    lines = [json.loads(line) for line in args.keep.read_text().splitlines()] if args.keep and args.keep.exists() else []
+    answered = {(line["task"], line["arm"], line["from"], line["to"]): line for line in lines if line["about"] == about}
+    found: dict[tuple[str, str], list[dict]] = {}
+    deadline = time.monotonic() + 60 * args.minutes
+    for begin in range(0, max(map(len, asked.values())), args.together):
+        for task, examples in asked.items():
+            some = examples[begin : begin + args.together]
+            if not some or time.monotonic() > deadline:
+                continue
+            for arm, attention in arms[task].items():
+                key = (task, arm, begin, begin + len(some))
+                if key not in answered:
+                    started = time.monotonic()
+                    outcomes = answer(model, tokenizer, some, recipes[task].with_(attention=attention), batch=args.together if task in tasks else 1)
+                    line = dict(zip(("task", "arm", "from", "to"), key, strict=True)) | {"about": about, "attention": repr(attention)}
+                    line |= {"right": [o.right for o in outcomes], "forwards": [o.forwards for o in outcomes], "seconds": time.monotonic() - started}
+                    answered[key] = line
+                    if args.keep:
+                        with args.keep.open("a") as file:
+                            print(json.dumps(line), file=file, flush=True)
+                found.setdefault((task, arm), []).append(answered[key])
+                if not args.json:
+                    print(task, arm, sum(answered[key]["right"]), "of", len(some), flush=True)
+
+    def verdicts(arm: str, of: list[str]) -> list[bool]:
+        return [bool(right) for task in of for line in found.get((task, arm), []) for right in line["right"]]
+
+    def summary(arm: str, of: list[str]) -> dict:
+        mine = verdicts(arm, of)
+        forwards = [(n, arms[task][arm], recipes[task]) for task in of for line in found[task, arm] for n in line["forwards"]]
+        return {
+            "exact_match": sum(mine) / len(mine),
+            "count": len(mine),
+            "ci": wilson(sum(mine), len(mine)),
+            "against_dense": paired(mine, verdicts("dense", of)),
+            "forwards": sum(n for n, _, _ in forwards) / len(forwards),
+            "sparse_share": sum(max(0, n - dense_forwards(attention, recipe)) for n, attention, recipe in forwards) / sum(n for n, _, _ in forwards),
+            "seconds": sum(line["seconds"] for task in of for line in found[task, arm]),
+        }
+
+    names = list(dict.fromkeys(arm for _, arm in found))
+    whole = {arm: summary(arm, [task for task in asked if (task, arm) in found]) for arm in names}
+    by_task = {
+        task: {arm: summary(arm, [task]) | {"attention": found[task, arm][0]["attention"]} for arm in names} for task in asked if (task, "dense") in found
+    }
+    print(json.dumps({"all": whole, "tasks": by_task, **about, "model": args.model or "bundled", **stamp()}))
 
 
 if __name__ == "__main__":

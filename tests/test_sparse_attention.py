@@ -8,10 +8,11 @@ import torch
 from torch.testing import assert_close
 
 import mezzotint as mz
-from mezzotint.attention import budget
+from mezzotint.attention import budget, sparsed
 from mezzotint.attention.sparsed import SparseRun
+from mezzotint.kernels import native as kernels_native
 from mezzotint.kernels.block_mass import block_mass
-from mezzotint.kernels.block_sparse import available, block_sparse
+from mezzotint.kernels.block_sparse import available, block_sparse, warn_once
 from mezzotint.kernels.tiles import Choice, Grid, Tiled
 from mezzotint.models.transformer import Scope
 from mezzotint.types import Moment
@@ -40,8 +41,11 @@ LAYOUTS = {
 }
 IMPLEMENTATIONS = [
     pytest.param(impl, marks=pytest.mark.skipif(bool(available(impl, "cpu")), reason=available(impl, "cpu") or "it is there"))
-    for impl in ("reference", "flex", "triton")
+    for impl in ("reference", "native", "flex", "triton")
 ]
+
+
+needs_native = pytest.mark.skipif(bool(available("native", "cpu")), reason=available("native", "cpu") or "it is there")
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
@@ -59,6 +63,71 @@ def test_a_kernel_equals_masked_dense_attention(layout, padded, impl):
     for whole in (None, keys.whole(2, valid)):
         found = block_sparse(q, k, v, rows, keys, Choice.of(chosen, whole), 16, valid=valid, impl=impl)
         assert_close(found.double(), wanted, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_no_choice_is_all_tiles(impl):
+    q, k, v, rows, keys, _, _ = pieces(*LAYOUTS["whole"], 16)
+    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+    assert_close(block_sparse(q, k, v, rows, keys, None, 16, impl=impl), wanted, atol=2e-6, rtol=1e-5)
+
+
+@needs_native
+@pytest.mark.parametrize("dim", [1, 5, 32, 62, 80, 128])
+def test_the_cpu_kernel_takes_any_layout_and_any_size(dim):
+    """Ragged tiles of every length modulo the vector registers, odd features, strides as the model has them, scores far from zero, two threads."""
+    torch.set_num_threads(2)
+    try:
+        for length in (1, 3, 17, 45, 64, 101):
+            at = torch.arange(length)
+            q, k, v, rows, keys, chosen, mask = pieces(at, at, min(length, 37), 64, seed=length, heads=6, dim=dim)
+            q, k, v = ((x * 3 - 20 / dim).transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
+            wanted = torch.nn.functional.scaled_dot_product_attention(*(x.double() for x in (q, k, v)), attn_mask=mask, enable_gqa=True)
+            found = block_sparse(q, k, v, rows, keys, Choice.of(chosen, keys.whole(2, None)), 64, impl="native")
+            assert_close(found.double(), wanted, atol=2e-4, rtol=1e-4)
+    finally:
+        torch.set_num_threads(1)
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_cpu_kernel_rounds_half_precision_once(dtype):
+    q, k, v, rows, keys, chosen, mask = pieces(*LAYOUTS["whole"], 16)
+    q, k, v = (x.to(dtype) for x in (q, k, v))
+    wanted = torch.nn.functional.scaled_dot_product_attention(*(x.double() for x in (q, k, v)), attn_mask=mask, enable_gqa=True).to(dtype)
+    found = block_sparse(q, k, v, rows, keys, Choice.of(chosen), 16, impl="native")
+    assert found.dtype == dtype
+    assert_close(found, wanted, atol=1e-3, rtol=1e-2)
+
+
+def test_a_library_is_built_whole_or_not_at_all(tmp_path, monkeypatch):
+    """A compiler that fails leaves nothing behind and is named; one that works is asked once for a processor, not once for a process."""
+    compiler = tmp_path / "cxx"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-dM*) echo "#define X $0";; *) echo "no room" >&2; exit 1;; esac\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    reason = kernels_native.library.__wrapped__()
+    assert "no room" in reason
+    assert str(compiler) in reason
+    assert list((tmp_path / "cache" / "mezzotint").iterdir()) == []
+    compiler.write_text('#!/bin/sh\necho "$@" >> "$0.log"\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && echo built > "$2"; shift; done; echo "#define X 1"\n')
+    first = kernels_native.build(str(compiler), tmp_path / "libraries")
+    assert first == kernels_native.build(str(compiler), tmp_path / "libraries")
+    assert list((tmp_path / "libraries").iterdir()) == [first]
+    assert (tmp_path / "cxx.log").read_text().count(" -o ") == 1
+
+
+def test_without_a_compiler_the_reference_computes_and_says_so(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert "none was found" in kernels_native.library.__wrapped__()
+    monkeypatch.setattr(sparsed, "available", lambda impl, kind: "none was found")
+    warn_once.cache_clear()
+    q = torch.zeros(1, 1, 4, 16)
+    with pytest.warns(UserWarning, match="none was found"):
+        assert sparsed.choose_implementation(q, 4096, 128) == "reference"
+    assert sparsed.choose_implementation(q, 1500, 128) is None
 
 
 needs_triton = pytest.mark.skipif(bool(available("triton", "cpu")), reason=available("triton", "cpu") or "it is there")
@@ -154,6 +223,7 @@ SPARSE = [
     mz.SparseD(block_size=16, impl="reference"),
     mz.SparseD(block_size=16, impl="reference", rebuild="block"),
     mz.SparseD(block_size=16, impl="reference", rebuild=5, select="mass:0.8", share="group"),
+    mz.SparseD(block_size=16, impl="reference", rebuild="recall:0.95", share="all"),
     mz.SlidingWindow(32, 16, impl="reference"),
     mz.StreamingLLM(32, 16, impl="reference", first=8),
 ]
@@ -194,6 +264,26 @@ def test_a_small_budget_changes_the_attention(tiny):
     few = mz.SparseD(skip=0.0, select=0.1, block_size=8, impl="reference")
     assert recall_of(tiny["llada"], few) < recall_of(tiny["llada"], dataclasses.replace(few, select=0.6)) < 1
     assert recall_of(tiny["llada"], dataclasses.replace(few, select="mass:0.9")) >= 0.9
+
+
+def test_the_pattern_is_made_anew_when_it_holds_less(tiny):
+    """At `recall:1` any loss counts, at a very small number none does; a rebuilt pattern starts from what it holds itself."""
+    made = {}
+    for rebuild in ("recall:1", "recall:0.01", "never"):
+        attention = mz.SparseD(skip=0.0, select=0.2, block_size=8, impl="reference", rebuild=rebuild)
+        run = SparseRun(attention, PROMPT.shape[1])
+        steps = []
+        object.__setattr__(attention, "begin", lambda canvas, run=run, steps=steps: lambda moment: steps.append(run.made) or run(moment))
+        canvas = mz.denoise_all(tiny["llada"], PROMPT, recipe_for(attention)).tokens
+        made[rebuild] = len(set(steps)), canvas
+    assert made["recall:1"][0] > 3
+    assert made["recall:0.01"][0] == made["never"][0] == 1
+    assert torch.equal(made["recall:0.01"][1], made["never"][1])
+
+
+def test_one_pattern_for_all_heads(tiny):
+    every, one = (mz.SparseD(skip=0.0, select=0.2, block_size=8, impl="reference", share=share) for share in ("head", "all"))
+    assert recall_of(tiny["llada"], one) < recall_of(tiny["llada"], every)
 
 
 def recall_of(model, attention) -> float:
@@ -255,6 +345,8 @@ def test_infilling_and_prompts_shorter_than_a_tile(tiny):
         ({"block_size": 4096}, "block_size=4096"),
         ({"rebuild": 0}, "rebuild=0"),
         ({"rebuild": "often"}, "rebuild='often'"),
+        ({"rebuild": "recall:2"}, "rebuild='recall:2'"),
+        ({"rebuild": "recall:high"}, "rebuild='recall:high'"),
         ({"share": "layer"}, "share='layer'"),
         ({"impl": "cuda"}, "impl='cuda'"),
         ({"compat": "gpt"}, "compat='gpt'"),

@@ -4,22 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mezzotint.attention import budget
 from mezzotint.canvas import Canvas
 from mezzotint.fields import check
 from mezzotint.kernels.block_mass import Mass, block_mass
-from mezzotint.kernels.block_sparse import IMPLEMENTATIONS, available, block_sparse
+from mezzotint.kernels.block_sparse import IMPLEMENTATIONS, available, block_sparse, warn_once
 from mezzotint.kernels.tiles import Choice, Grid, Tiled
 from mezzotint.models.transformer import Attend, Scope, dense
 from mezzotint.types import Moment
 
 COMPATIBLE = ("none", "llada", "dream")
-SHARES = ("head", "group")
-LEAST = {"cpu": 2048, "cuda": 8192}
-"""Visible positions from which block-sparse attention has paid off; below, impl="auto" stays dense."""
+SHARES = ("head", "group", "all")
+LEAST = {"native": 1024, "reference": 2048, "flex": 8192, "triton": 8192}
+"""Visible positions from which block-sparse attention has paid off; below, impl="auto" stays dense. CUDA's are not measured yet."""
+MANY = 256
+"""Rows from which the CPU kernel is also the faster one for dense attention."""
 
 
 def tile_size(owner: str, block_size: int) -> None:
@@ -35,14 +37,15 @@ def implementation(owner: str, impl: str) -> None:
 
 def choose_implementation(q: Tensor, visible: int, size: int) -> str | None:
     """The fastest implementation for these rows, None for dense attention."""
-    kind = q.device.type
-    if visible < LEAST.get(kind, 0) or size < 32:
-        return None
-    if kind == "cpu":
-        return "reference"
-    dim = q.shape[-1]
+    kind, dim = q.device.type, q.shape[-1]
     fits = q.dtype != torch.float32 and dim >= 16 and not dim & (dim - 1)
-    return "triton" if fits and not available("triton", kind) else "flex"
+    impl = "native" if kind == "cpu" else "triton" if fits and not available("triton", kind) else "flex"
+    if visible < LEAST[impl] or size < 32:
+        return None
+    if impl == "native" and (reason := available(impl, kind)):
+        warn_once(f"block-sparse attention is slower here than it could be: the CPU kernel is missing, {reason}")
+        impl = "reference"
+    return impl if visible >= LEAST[impl] else None
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,12 @@ class SparseD:
         of the head's attention. More is closer to dense attention, and slower.
     block_size: positions per tile, a power of two; the paper takes 128 for long contexts and 32 for short ones.
     rebuild: "never" (the paper: one pattern for the run), "block" (one per block, made in its first forward, for prefix columns only; the active block and
-        what lies behind it stay dense, which is how the pattern meets caches and suffix dropout), or a number of steps. All after the dense phase.
-    share: "head", or "group": heads that share keys (GQA) share a pattern.
+        what lies behind it stay dense, which is how the pattern meets caches and suffix dropout), a number of steps, or `recall:0.9`: as soon as the pattern
+        holds less than that share of the attention mass it held when it was made, measured in every step on the tile of rows where the block begins (which
+        costs a tile's part of making the pattern). All after the dense phase.
+    share: "head"; "group": heads that share keys (GQA) share a pattern; or "all": all heads of a layer do.
     compat: "llada" or "dream" reproduces the official code of that family: joint choice, boundary rounded up, its schedule, its scale of scores.
-    impl: "auto" takes the fastest kernel and dense attention where that is faster (short canvases); or reference, flex, triton.
+    impl: "auto" takes the fastest kernel and dense attention where that is faster (short canvases); or reference, native, flex, triton.
 
     Tiles that were not there when the pattern was made, or held fewer positions, are attended densely.
     """
@@ -79,8 +84,10 @@ class SparseD:
             raise ValueError(f"sparsed select={self.select} must lie in (0, 1]")
         tile_size("sparsed", self.block_size)
         implementation("sparsed", self.impl)
-        if self.rebuild not in ("never", "block") and not (isinstance(self.rebuild, int) and self.rebuild >= 1):
-            raise ValueError(f"sparsed rebuild={self.rebuild!r} is not accepted; give never, block, or a number of steps of at least 1")
+        if self.rebuild not in ("never", "block") and not (isinstance(self.rebuild, int) and self.rebuild >= 1) and self.least_recall is None:
+            raise ValueError(
+                f"sparsed rebuild={self.rebuild!r} is not accepted; give never, block, a number of steps of at least 1, or recall:NUMBER in (0, 1]"
+            )
         for name, accepted in (("share", SHARES), ("compat", COMPATIBLE)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"sparsed {name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
@@ -101,19 +108,28 @@ class SparseD:
         except ValueError:
             raise ValueError(f"sparsed select={self.select!r} is not accepted; give a number in (0, 1] or mass:NUMBER") from None
 
+    @property
+    def least_recall(self) -> float | None:
+        """The number in `rebuild="recall:NUMBER"`, None for anything else."""
+        kind, _, number = str(self.rebuild).partition(":")
+        try:
+            return float(number) if kind == "recall" and 0 < float(number) <= 1 else None
+        except ValueError:
+            return None
+
     def begin(self, canvas: Canvas) -> Callable[[Moment], Attend]:
         return SparseRun(self, canvas.start)
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """What one layer keeps, between numbered tiles: chosen is (b, heads, row_tiles, key_tiles); recall the attention mass that holds, fp32 scalar; sharing: how
-    many neighbouring heads have the same."""
+    """What one layer keeps, between numbered tiles: chosen is (b, heads, row_tiles, key_tiles); recall, (row_tiles,) fp32, the attention mass that holds;
+    sharing: how many neighbouring heads have the same."""
 
     rows: Tiled
     keys: Tiled
     chosen: Bool[Tensor, "b h rows keys"]
-    recall: Tensor
+    recall: Float[Tensor, " rows"]
     sharing: int = 1
 
     def between(self, rows: Tiled, keys: Tiled, valid: Bool[Tensor, "b keys"] | None = None) -> Choice:
@@ -142,6 +158,7 @@ class SparseRun:
         self.start = start
         self.patterns: dict[int, Pattern] = {}
         self.choices: dict[int, Choice] = {}
+        self.kept: dict[int, Tensor] = {}
         self.made = 0
         self.held: float | None = None
         self.scope: Scope | None = None
@@ -151,7 +168,7 @@ class SparseRun:
     def recall(self) -> float | None:
         """The mean share of attention mass that the pattern keeps, as it was when the pattern was made; None before."""
         if self.held is None and self.patterns:
-            self.held = torch.stack([p.recall for p in self.patterns.values()]).mean().item()
+            self.held = torch.stack([p.recall.mean() for p in self.patterns.values()]).mean().item()
         return self.held
 
     def __call__(self, moment: Moment) -> Attend:
@@ -165,16 +182,20 @@ class SparseRun:
                 impl = choose_implementation(q, len(scope.over), self.settings.block_size) if setting == "auto" else setting
                 observing = impl is not None and self.due(moment, scope)
                 if observing:
-                    self.patterns, self.choices, self.made, self.held = {}, {}, moment.step, None
-                if observing or self.patterns:
+                    self.patterns, self.choices, self.kept, self.made, self.held = {}, {}, {}, moment.step, None
+                if observing or self.patterns or impl == "native":
                     self.enter(scope, q.device)
             if observing:
                 self.patterns[layer] = self.observe(moment, q, k, scope)
             elif impl is not None and layer in self.patterns:
                 rows, keys = self.tiled
+                if self.settings.least_recall is not None:
+                    self.watch(layer, q, k, moment, scope)
                 if layer not in self.choices:
                     self.choices[layer] = self.patterns[layer].between(rows, keys, scope.valid)
                 return block_sparse(q, k, v, rows, keys, self.choices[layer], self.settings.block_size, valid=scope.valid, impl=impl)
+            if impl == "native" and len(scope.at) >= MANY:
+                return block_sparse(q, k, v, *self.tiled, None, self.settings.block_size, valid=scope.valid, impl=impl)
             return dense(layer, q, k, v, scope)
 
         return attend
@@ -185,6 +206,8 @@ class SparseRun:
             return False
         if self.settings.rebuild == "block":
             return moment.within == 0 and moment.committed >= self.settings.skip
+        if self.patterns and self.kept:
+            return torch.stack(list(self.kept.values())).mean().item() < (self.settings.least_recall or 0)
         if self.patterns:
             return isinstance(self.settings.rebuild, int) and moment.step - self.made >= self.settings.rebuild
         if self.compat:
@@ -211,15 +234,27 @@ class SparseRun:
         first = int((keys.tiles < boundary).sum())
         scale = q.shape[1] ** -0.5 if settings.compat == "llada" else None
         mass = block_mass(q, k, rows, keys, self.grid.size, first, valid=scope.valid, scale=scale)
-        if settings.share == "group":
-            mass = Mass(*(self.mean_over_groups(m, k.shape[1]) for m in (mass.total, mass.within)))
+        if settings.share != "head":
+            groups = k.shape[1] if settings.share == "group" else 1
+            mass = Mass(*(self.mean_over_groups(m, groups) for m in (mass.total, mass.within)))
         chosen = self.choose(mass, keys, moment)
-        sharing = q.shape[1] // k.shape[1] if settings.share == "group" else 1
-        return Pattern(rows, keys, chosen, (mass.total * chosen).sum(-1).mean(), sharing)
+        sharing = 1 if settings.share == "head" else q.shape[1] // k.shape[1]
+        return Pattern(rows, keys, chosen, (mass.total * chosen).sum(-1).mean((0, 1)), sharing)
+
+    def watch(self, layer: int, q: Tensor, k: Tensor, moment: Moment, scope: Scope) -> None:
+        """Compare the mass that a layer's pattern holds with what it held when made, for the tile of rows where the block begins; not where tiles differ."""
+        pattern, (rows, keys) = self.patterns[layer], self.tiled
+        place = int(torch.searchsorted(rows.tiles, self.grid.tile(moment.block.start)))
+        if rows is not pattern.rows or keys is not pattern.keys:
+            return
+        begin, end = rows.starts[place : place + 2].tolist()
+        tile = Tiled.of(scope.at[begin:end], self.grid, q.device)
+        mass = block_mass(q[:, :, begin:end], k, tile, keys, self.grid.size, len(keys.tiles), valid=scope.valid)
+        self.kept[layer] = (mass.total[:, :, 0] * pattern.chosen[:, :, place]).sum(-1).mean() / pattern.recall[place]
 
     @staticmethod
-    def mean_over_groups(mass: Tensor, kv_heads: int) -> Tensor:
-        grouped = mass.unflatten(1, (kv_heads, -1))
+    def mean_over_groups(mass: Tensor, groups: int) -> Tensor:
+        grouped = mass.unflatten(1, (groups, -1))
         return grouped.mean(2, keepdim=True).expand_as(grouped).flatten(1, 2)
 
     def choose(self, mass: Mass, keys: Tiled, moment: Moment) -> Bool[Tensor, "b h rows keys"]:

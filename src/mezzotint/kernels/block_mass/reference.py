@@ -1,4 +1,4 @@
-"""Attention mass per pair of tiles as one reads it: one tile of rows against all keys at a time, a softmax, sums over tiles. Also the way on a CPU."""
+"""Attention mass per pair of tiles as one reads it: one tile of rows against all keys at a time, a softmax, sums over tiles."""
 
 import torch
 from jaxtyping import Bool, Float

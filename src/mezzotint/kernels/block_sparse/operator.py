@@ -6,18 +6,26 @@ import warnings
 from functools import cache
 from importlib.util import find_spec
 
+import torch
 from jaxtyping import Bool, Float
 from torch import OutOfMemoryError, Tensor
 
+from mezzotint.kernels.block_sparse.native import native
 from mezzotint.kernels.block_sparse.reference import reference
+from mezzotint.kernels.native import library
 from mezzotint.kernels.tiles import Choice, Tiled
 
-IMPLEMENTATIONS = ("reference", "flex", "triton")
+IMPLEMENTATIONS = ("reference", "native", "flex", "triton")
 
 
 @cache
 def available(impl: str, device_type: str) -> str:
-    """Why an implementation cannot run on a device; "" if it can."""
+    """Why an implementation cannot run on a device; "" if it can. Asking for "native" builds it."""
+    if impl == "native":
+        if device_type != "cpu":
+            return "it is the CPU's kernel"
+        found = library()
+        return found if isinstance(found, str) else ""
     if impl == "flex":
         if device_type == "cpu" and not any(shutil.which(c) for c in ("c++", "g++", "clang++")):
             return "FlexAttention compiles C++ on a CPU, and no C++ compiler was found"
@@ -35,7 +43,7 @@ def block_sparse(
     v: Float[Tensor, "b kv cols d"],
     rows: Tiled,
     keys: Tiled,
-    choice: Choice,
+    choice: Choice | None,
     size: int,
     *,
     valid: Bool[Tensor, "b cols"] | None = None,
@@ -43,12 +51,17 @@ def block_sparse(
 ) -> Float[Tensor, "b h rows d"]:
     """softmax(q·kᵀ/√d) v, where a row sees the real keys of its tile's chosen key tiles.
 
-    rows, keys: where the rows of q and the columns of k and v stand; valid: (b, cols) False on padding. A row with no real key gets zeros.
+    rows, keys: where the rows of q and the columns of k and v stand; choice: None for all tiles; valid: (b, cols) False on padding. A row with no real key
+    gets zeros.
     Raises ValueError for an implementation that cannot run here.
     """
     reason = available(impl, q.device.type)
     if reason:
         raise ValueError(f"impl={impl!r} cannot run here: {reason}; accepted: reference")
+    if impl == "native":
+        return native(q, k, v, rows, keys, choice, size, valid)
+    if choice is None:
+        choice = Choice.of(torch.ones(q.shape[0], k.shape[1], len(rows.tiles), len(keys.tiles), dtype=torch.bool, device=q.device))
     if impl == "reference":
         return reference(q, k, v, rows, keys, choice, size, valid)
     if impl == "flex":

@@ -18,7 +18,7 @@ def reference(
     size: int,
     valid: Bool[Tensor, "b cols"] | None,
 ) -> Float[Tensor, "b h rows d"]:
-    """Also the fast way on a CPU, where gathering costs little beside the products, and for few rows: what is not chosen is not even read."""
+    """Also the way on a CPU without a compiler, where gathering costs little beside the products: what is not chosen is not even read."""
     b, heads, count, dim = q.shape
     kv, choice = k.shape[1], choice.each(heads)
     real = keys.real(b, valid).reshape(b, -1, size)
