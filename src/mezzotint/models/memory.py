@@ -34,22 +34,29 @@ class Memory:
         """Store (overwrite) the rows at canvas positions `at` of one layer."""
         if int(at[-1]) >= self.capacity:
             raise IndexError(f"position {int(at[-1])} lies outside this memory of {self.capacity} positions; call grow() first")
-        where = at.to(keys.device, non_blocking=True)
-        self.keys[layer].index_copy_(2, where, keys)
-        self.values[layer].index_copy_(2, where, values)
-        self.written[layer, at] = True
+        span = stretch(at)
+        where = span or at.to(keys.device, non_blocking=True)
+        self.keys[layer][:, :, where] = keys
+        self.values[layer][:, :, where] = values
+        self.written[layer, span or at] = True
 
     def read(self, layer: int, over: Int[Tensor, " visible"]) -> tuple[Tensor, Tensor]:
         """Keys and values of positions `over`, each (b, kv, visible, dim).
 
         Raises LookupError naming the first position that no earlier forward has written.
         """
-        present = self.written[layer, over]
+        span = stretch(over)
+        present = self.written[layer, span or over]
         if not present.all():
             missing = int(over[~present][0])
             raise LookupError(f"position {missing} of layer {layer} was never computed; it must be in `at` before it can be read")
-        if int(over[-1]) - int(over[0]) + 1 == len(over):
-            span = slice(int(over[0]), int(over[-1]) + 1)
+        if span is not None:
             return self.keys[layer][:, :, span], self.values[layer][:, :, span]
         where = over.to(self.keys.device, non_blocking=True)
         return self.keys[layer].index_select(2, where), self.values[layer].index_select(2, where)
+
+
+def stretch(positions: Int[Tensor, " _"]) -> slice | None:
+    """Sorted positions as a slice, if they have no gap: slices are copied faster than lists of indices."""
+    first, last = int(positions[0]), int(positions[-1])
+    return slice(first, last + 1) if last - first + 1 == len(positions) else None
