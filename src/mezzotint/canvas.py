@@ -93,9 +93,9 @@ class Canvas:
     @property
     def committed(self) -> float:
         """The share of the positions that were to be filled and are decided, in the row that has the fewest."""
-        wanted = ~self.given[:, self.start :]
-        decided = (wanted & ~self.open[:, self.start :]).sum(1).double()
-        return torch.where(wanted.any(1), decided / wanted.sum(1).clamp_min(1), 1.0).min().item()
+        wanted = (~self.given[:, self.start :]).sum(1).tolist()
+        left = self.open[:, self.start :].sum(1).tolist()
+        return min(1.0 if not count else (count - open) / count for count, open in zip(wanted, left, strict=True))
 
     @property
     def length(self) -> int:

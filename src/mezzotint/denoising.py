@@ -139,10 +139,13 @@ def as_canvas(prompt: Canvas | Tensor | Sequence[Tensor], model: Transformer, re
 
 def stop_positions(ids: Int[Tensor, "b w"], given: Bool[Tensor, "b w"], stop_ids: Int[Tensor, " s"], early_stop: str) -> list[int | None]:
     """Where each row ends inside its block: the first stop id that was not given, once everything before it (or the whole block) is decided."""
+    stops = torch.isin(ids, stop_ids)
+    if not stops.any():
+        return [None] * len(ids)
     decided = (ids >= 0).long().cumprod(1).bool()
     if early_stop == "block":
         decided = decided & decided[:, -1:]
-    stops = torch.isin(ids, stop_ids) & decided & ~given
+    stops &= decided & ~given
     return [int(row.int().argmax()) if found else None for row, found in zip(stops, stops.any(1).tolist(), strict=True)]
 
 

@@ -44,13 +44,13 @@ class Packed:
             rows, keys = round_up(len(ask.at), ROW_TILE), round_up(len(ask.over), KEY_TILE)
             alike.setdefault((rows, keys, keys == len(ask.over), ask.memory is None), []).append(index)
         self.groups = [Group([asks[i] for i in members], [self.spans[i] for i in members], *shape[:2]) for shape, members in alike.items()]
-        back = torch.zeros(ends[-1] + self.spare, dtype=torch.long)
+        back = [0] * (ends[-1] + self.spare)
         offset = 0
         for (rows, *_), members in alike.items():
-            for place, i in enumerate(members):
-                back[self.spans[i]] = torch.arange(len(asks[i].at)) + offset + place * rows
-            offset += rows * len(members)
-        self.back = back.to(model.device, non_blocking=True)
+            for i in members:
+                back[self.spans[i]] = range(offset, offset + len(asks[i].at))
+                offset += rows
+        self.back = torch.tensor(back).to(model.device, non_blocking=True)
 
     def answer(self) -> list[Float[Tensor, "1 wanted vocab"]]:
         """Every ask's logits."""
@@ -114,5 +114,4 @@ class Group:
 
 def filled(spans: Sequence[slice], size: int) -> Int[Tensor, " each"]:
     """Every span's indices, filled up to `size` with its first one."""
-    places = torch.arange(size)
-    return torch.cat([torch.where(places < span.stop - span.start, span.start + places, span.start) for span in spans])
+    return torch.tensor([place for span in spans for place in (*range(span.start, span.stop), *(span.start,) * (size - span.stop + span.start))])
