@@ -17,7 +17,7 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not gpu"
 
-EXTRA_TESTS = server playground grammar harness benchmarks bench prune inspect docs
+EXTRA_TESTS = server openapi editors playground grammar harness benchmarks bench prune inspect docs
 EXTRAS = dev,serve,eval,quant,plot,docs,triton,clients
 
 test-extras: setup

@@ -337,9 +337,13 @@ def test_text_in_text_out(chatty, commit):
 
 def test_a_gap_is_filled_in_the_models_blocks(chatty):
     model, tokenizer = mz.load(chatty, mask_id=296)
-    result = mz.infill(model, tokenizer, "w1 w2 w3 w4 w5 [[5]] w6", default_recipe(model).with_(gen_length=8))
+    recipe = default_recipe(model).with_(gen_length=8)
+    result = mz.infill(model, tokenizer, "w1 w2 w3 w4 w5 [[5]]", recipe)
     assert len(result.fills[0].split()) == 5
-    assert result.text.endswith(" w6")
+    seen = mz.infill(model, tokenizer, "w1 w2 w3 w4 w5 [[1]] w6", recipe)
+    assert seen.text.endswith(" w6")
+    with pytest.raises(ValueError, match="2 tokens behind the gap would not be seen"):
+        mz.infill(model, tokenizer, "w1 w2 w3 w4 w5 [[5]] w6 w7", recipe)
 
 
 def test_families_that_keep_their_template_in_code(tmp_path):

@@ -196,6 +196,29 @@ def stream(
             sent = whole
 
 
+def check_seen(model: Transformer, pieces: Sequence[Sequence[int] | int]) -> None:
+    """Raises ValueError if text given behind the first gap would not be seen from it: block-causal models see nothing behind the block they are at.
+
+    pieces: as for `Canvas.gaps`. The token that ends the document does not count.
+    """
+    grid = model.config.block_length
+    first = next((i for i, piece in enumerate(pieces) if isinstance(piece, int)), None)
+    if grid is None or first is None:
+        return
+    place = sum(len(piece) for piece in pieces[:first] if not isinstance(piece, int))
+    end = round_up(place + 1, grid)
+    unseen = 0
+    for piece in pieces[first:]:
+        if not isinstance(piece, int):
+            unseen += sum(place + i >= end and token not in model.config.stop_ids for i, token in enumerate(piece))
+        place += piece if isinstance(piece, int) else len(piece)
+    if unseen:
+        raise ValueError(
+            f"{unseen} tokens behind the gap would not be seen: {model.config.family} sees nothing behind its block of {grid} tokens; "
+            "leave out what follows the gap, or use a model that sees its whole canvas"
+        )
+
+
 def gapped(model: Transformer, tokenizer: Any, text: str, *, ends: bool) -> tuple[Canvas, list[list[int]], list[int]]:
     """A text with `[[8]]`-style gaps as a canvas, the ids given around the gaps, and the gaps' sizes."""
     pieces = GAP.split(text)
@@ -210,6 +233,7 @@ def gapped(model: Transformer, tokenizer: Any, text: str, *, ends: bool) -> tupl
     if ends and model.config.stop_ids:
         given[-1] = [*given[-1], model.config.stop_ids[0]]
     laid = [part for pair in zip(given, [*masks, 0], strict=True) for part in pair][:-1]
+    check_seen(model, laid)
     return Canvas.gaps(laid, model.config.mask_id, model.device), given, masks
 
 
@@ -234,7 +258,7 @@ def infill(
 
     Blocks of the recipe's block_length (None: of gen_length) start at the first gap; every gap is filled to its end, so stop ids
     end nothing. ends: the text is a whole document, so an end token follows it. Raises ValueError if there is no gap, one of 0
-    or more than 4,096 masks, or a recipe with max_tokens.
+    or more than 4,096 masks, a recipe with max_tokens, or text behind a gap that a block-causal model would not see.
     """
     recipe = recipe or default_recipe(model)
     if recipe.max_tokens is not None:

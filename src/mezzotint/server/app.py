@@ -19,7 +19,7 @@ from mezzotint.grammar.compiling import Compiler
 from mezzotint.grammar.specification import GrammarError
 from mezzotint.recipe import Recipe
 from mezzotint.server import errors, plan
-from mezzotint.server.bodies import Answering, ChatBody, CompletionBody, DetokenizeBody, InfillBody, TextFormat, TokenizeBody
+from mezzotint.server.bodies import Answering, ChatBody, CompletionBody, DetokenizeBody, FimBody, InfillBody, TextFormat, TokenizeBody
 from mezzotint.server.errors import ApiError, translated
 from mezzotint.server.events import EventStream, disconnected
 from mezzotint.server.gate import Gate
@@ -95,7 +95,7 @@ class Writer:
 
     def __init__(self, service: Service, body: Answering, first: dict[str, Any], prompt_tokens: int):
         self.service, self.body, self.first, self.prompt_tokens = service, body, first, prompt_tokens
-        self.chat = isinstance(body, ChatBody)
+        self.chat = isinstance(body, ChatBody | FimBody)
         self.tokenizer = service.engine.tokenizer
 
     async def whole(self, choices: Sequence[Choice]) -> dict[str, Any]:
@@ -194,6 +194,18 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
     @app.post("/v1/completions")
     async def completions(body: CompletionBody, request: Request) -> Any:
         """Continue a text, or (with `suffix`) fill the gap between prompt and suffix, seen from both sides."""
+        return await complete(body, request, "text_completion")
+
+    @app.post("/v1/fim/completions")
+    async def fim(body: FimBody, request: Request) -> Any:
+        """Fill the gap between prompt and suffix, in the form of Mistral's API."""
+        if body.random_seed is not None:
+            if body.seed not in (None, body.random_seed):
+                raise ApiError(400, f"seed={body.seed} and random_seed={body.random_seed} differ; give one", "random_seed")
+            body = body.model_copy(update={"seed": body.random_seed})
+        return await complete(body, request, "chat.completion")
+
+    async def complete(body: CompletionBody, request: Request, kind: str) -> Response:
         plan.check_model(body.model, settings)
         limit, _ = plan.limit_of(body)
         n = plan.check_count(len(plan.several(body.prompt)), body, settings)
@@ -206,7 +218,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             recipe = plan.recipe_of(body, engine, settings, limit)
             grammar = await grammar_of(body, recipe)
             asked = [Asked((ids,), recipe, seed + i * n + j, grammar=grammar, **rest) for i, ids in enumerate(prompts) for j in range(n)]
-            return await service.answer(body, asked, "text_completion", sum(map(len, prompts)), request)
+            return await service.answer(body, asked, kind, sum(map(len, prompts)), request)
         if body.response_format is not None and not isinstance(body.response_format, TextFormat):
             raise ApiError(400, "response_format cannot be combined with suffix", "response_format")
         recipe = plan.recipe_of(body, engine, settings, None)
@@ -214,8 +226,9 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         asked = []
         for i, ids in enumerate(prompts):
             size = await gap_size(body, ids, after, limit)
+            plan.check_seen(engine, (ids, size, after))
             asked += [Asked((ids, size, after), recipe, seed + i * n + j, **rest) for j in range(n)]
-        return await service.answer(body, asked, "text_completion", sum(len(ids) + len(after) for ids in prompts), request)
+        return await service.answer(body, asked, kind, sum(len(ids) + len(after) for ids in prompts), request)
 
     async def gap_size(body: CompletionBody, before: tuple[int, ...], after: tuple[int, ...], limit: int | None) -> int:
         """How many masks stand between prompt and suffix: as the request says, or the size the model is surest of."""

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from mezzotint import generation
 from mezzotint.commit import Edit, Shuffled
 from mezzotint.engine import Engine, Request
 from mezzotint.generation import GAP, MOST_MASKS_PER_GAP, default_recipe, encode, fitted, gapped, opening
@@ -132,6 +133,13 @@ def suffix_ids(body: CompletionBody, engine: Engine) -> tuple[int, ...]:
     ids = engine.tokenizer(body.suffix, add_special_tokens=False)["input_ids"] if body.suffix else []
     ends = engine.model.config.stop_ids[:1] if body.diffusion.ends else ()
     return (*ids, *ends)
+
+
+def check_seen(engine: Engine, pieces: Sequence[tuple[int, ...] | int]) -> None:
+    try:
+        generation.check_seen(engine.model, pieces)
+    except ValueError as error:
+        raise ApiError(400, str(error), "suffix") from None
 
 
 def infill_request(text: str, body: Common, recipe: Recipe, engine: Engine, **rest: Any) -> tuple[Request, list[str], list[int], list[int]]:
