@@ -86,7 +86,7 @@ def formats(rng: random.Random, count: int) -> list[dict[str, Any]]:
         elif index % 2:
             found.append({"type": "regex", "regex": REGEXES[index // 3 % len(REGEXES)]})
         else:
-            found.append({"type": "choice", "choices": rng.sample(WORDS, 4) + ["no (really)", "a\\b", 'say "so"']})
+            found.append({"type": "choice", "choices": [*rng.sample(WORDS, 4), "no (really)", "a\\b", 'say "so"']})
     return found
 
 

@@ -10,11 +10,11 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'mezzotint[serve]'")
 schemathesis = pytest.importorskip("schemathesis", reason="needs the extra: pip install 'mezzotint[clients]'")
 
-from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis import GenerationMode
+from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
+from schemathesis import GenerationMode  # noqa: E402
 
-from mezzotint.engine import EngineSettings
-from mezzotint.server.settings import ServerSettings
+from mezzotint.engine import EngineSettings  # noqa: E402
+from mezzotint.server.settings import ServerSettings  # noqa: E402
 
 EXAMPLES = int(os.environ.get("MEZZOTINT_EXAMPLES", "12"))
 
@@ -42,6 +42,8 @@ OPERATIONS = ["/v1/completions", "/v1/fim/completions", "/v1/chat/completions", 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
 @pytest.mark.parametrize("path", OPERATIONS)
 def test_every_answer_is_one_the_document_promises(schema, path, mode):
+    if "{" in path and mode is GenerationMode.NEGATIVE:
+        pytest.skip("any text may be the name of a model")
     operation = schema[path]["GET" if "{" in path else "POST"]
 
     @given(case=operation.as_strategy(generation_mode=mode))

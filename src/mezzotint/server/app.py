@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from mezzotint import __version__
 from mezzotint.engine import Chosen, Engine
 from mezzotint.engine import Request as Asked
 from mezzotint.engine.gap import surest
 from mezzotint.grammar.automaton import Automaton
-from mezzotint.grammar.compiling import Compiler
+from mezzotint.grammar.compiling import Compiler, CompilerBusy
 from mezzotint.grammar.specification import GrammarError
 from mezzotint.recipe import Recipe
 from mezzotint.server import errors, plan
@@ -183,6 +183,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             (504, "the deadline passed"),
         )
     }
+    streamed: dict[int | str, dict[str, Any]] = {200: {"description": "the answer, whole or (stream=true) as events", "content": {"text/event-stream": {}}}}
     app = FastAPI(title="Mezzotint", version=__version__, lifespan=service.lifespan, docs_url=None, redoc_url=None, responses=refusals)
     app.state.service = service
     created = int(time.time())
@@ -191,12 +192,12 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
     async def on_thread(work: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
-    @app.post("/v1/completions")
+    @app.post("/v1/completions", responses=streamed)
     async def completions(body: CompletionBody, request: Request) -> Any:
         """Continue a text, or (with `suffix`) fill the gap between prompt and suffix, seen from both sides."""
         return await complete(body, request, "text_completion")
 
-    @app.post("/v1/fim/completions")
+    @app.post("/v1/fim/completions", responses=streamed)
     async def fim(body: FimBody, request: Request) -> Any:
         """Fill the gap between prompt and suffix, in the form of Mistral's API."""
         if body.random_seed is not None:
@@ -251,6 +252,8 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             grammar = await service.compiler.compile(plan.specification_of(body.response_format))
         except GrammarError as error:
             raise ApiError(400, f"response_format: {error}", "response_format") from None
+        except CompilerBusy as error:
+            raise ApiError(429, str(error), "response_format", "busy", {"Retry-After": "1"}) from None
         most = recipe.max_tokens or recipe.gen_length
         if grammar.least[0] > most:
             raise ApiError(400, f"response_format needs at least {grammar.least[0]} tokens, the answer may have {most}", "response_format")
@@ -260,7 +263,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             )
         return grammar
 
-    @app.post("/v1/chat/completions")
+    @app.post("/v1/chat/completions", responses=streamed)
     async def chats(body: ChatBody, request: Request) -> Any:
         """Answer a chat."""
         plan.check_model(body.model, settings)
@@ -279,7 +282,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         asked = [Asked((ids,), recipe, seed + j, grammar=grammar, **rest) for j in range(n)]
         return await service.answer(body, asked, "chat.completion", len(ids), request)
 
-    @app.post("/infill")
+    @app.post("/infill", responses=streamed)
     async def infill(body: InfillBody, request: Request) -> Any:
         """Fill every [[8]]-style gap of a text."""
         plan.check_model(body.model, settings)
@@ -364,9 +367,9 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         able = service.alive and service.warm and not engine.closing
         return JSONResponse({"status": "ready" if able else "not ready"}, 200 if able else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
