@@ -1,7 +1,7 @@
 """Many clients against a server of its own: streaming, leaving early, reading slowly, sending too much or nonsense. Nothing may crash, leak or stay open.
 
-Every client sends request after request of a random kind until the time is over. An accepted request must be answered whole, or end with an error event; what the
-server refuses must be refused with the right status and a message. The server's memory and open files are watched throughout.
+Every client sends request after request of a random kind until the time is over. An accepted request must be answered whole, or end with an error event;
+what the server refuses must be refused with the right status and a message. The server's memory and open files are watched throughout.
 
 python benchmarks/server_load.py --clients 500 --seconds 240 --json
 """
