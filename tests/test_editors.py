@@ -37,15 +37,14 @@ def test_a_plugins_request_is_answered_as_it_reads(served, file):  # noqa: F811
         assert text == plain
 
 
-def test_the_gap_is_seen_from_both_sides(served):  # noqa: F811
-    """The same prompt before different suffixes gets different fills, in Mistral's form too."""
-    prompt = "def pair(a, b):\n    return "
-    fills = [
-        httpx.post(served.url + "/v1/fim/completions", json={"prompt": prompt, "suffix": suffix, "max_tokens": 4, "random_seed": 1}, timeout=60).json()
-        for suffix in ("\n", ".count(b)\n")
-    ]
-    assert [fill["object"] for fill in fills] == ["chat.completion"] * 2
-    assert fills[0]["diffusion"][0]["seed"] == 1
-    assert fills[0]["choices"][0]["message"]["content"] != fills[1]["choices"][0]["message"]["content"]
-    refused = httpx.post(served.url + "/v1/fim/completions", json={"prompt": prompt, "seed": 1, "random_seed": 2}, timeout=60)
+def test_mistrals_form_holds_the_same_fill(served):  # noqa: F811
+    """Only the form differs from /v1/completions, and the seed has Mistral's name."""
+    body = {"prompt": "def pair(a, b):\n    return ", "suffix": ".count(b)\n", "max_tokens": 4}
+    fill = httpx.post(served.url + "/v1/fim/completions", json=body | {"random_seed": 1}, timeout=60).json()
+    plain = httpx.post(served.url + "/v1/completions", json=body | {"seed": 1}, timeout=60).json()
+    assert fill["object"] == "chat.completion"
+    assert fill["diffusion"][0]["seed"] == 1
+    assert fill["choices"][0]["message"]["content"] == plain["choices"][0]["text"]
+    assert fill["usage"] == plain["usage"]
+    refused = httpx.post(served.url + "/v1/fim/completions", json=body | {"seed": 1, "random_seed": 2}, timeout=60)
     assert refused.json()["error"]["param"] == "random_seed"
