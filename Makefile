@@ -17,7 +17,7 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not gpu"
 
-EXTRA_TESTS = server ray playground grammar harness benchmarks bench prune inspect docs
+EXTRA_TESTS = server openapi editors ray playground grammar harness benchmarks bench prune inspect docs
 EXTRAS = dev,serve,ray,eval,quant,plot,docs,triton,clients
 
 test-extras: setup

@@ -1,4 +1,7 @@
-"""Tokens per second of one request at a time and of several at once, in one process, interleaved.
+"""Tokens per second of one request at a time and of several at once: the same requests, in turns, through a server over HTTP and through the engine alone.
+
+Clients work in a closed loop: each sends its next request when its last one is answered, so all places stay taken. Tokens are those of the answers, not of
+the canvas. `RECOMMENDED` is what docs/serving.md recommends for serving; "plain" is what a server does without --recipe.
 
 python benchmarks/server_throughput.py --json
 """
@@ -6,9 +9,15 @@ python benchmarks/server_throughput.py --json
 import argparse
 import asyncio
 import json
+import signal
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
+import httpx
 from machine import stamp
 
 import mezzotint as mz
@@ -16,54 +25,125 @@ from mezzotint.engine import Engine, EngineSettings, Request
 from mezzotint.evaluation.suite import questions
 from mezzotint.generation import encode
 
+RECOMMENDED = "dual+gen_length=8+block_length=8"
+RECIPES = ("plain", "threshold", "dual", "dual+gen_length=16+block_length=16", RECOMMENDED)
+
+Answer = Callable[[int], Awaitable[int]]
+"""Number of a request -> tokens of its answer."""
+
+
+async def loop(answer: Answer, requests: int, clients: int) -> tuple[int, float]:
+    """Tokens and seconds of all requests, `clients` of them at any time."""
+    left = iter(range(requests))
+    tokens = 0
+
+    async def client() -> None:
+        nonlocal tokens
+        for number in left:
+            answered = await answer(number)
+            tokens += answered
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return tokens, time.perf_counter() - begun
+
+
+async def in_turns(answers: dict[str, Answer], requests: int, clients: int, samples: int) -> dict[str, dict[str, Any]]:
+    """For every recipe one at a time and all at once, the recipes taking turns within every sample, after a warm-up."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in answers}
+    for answer in answers.values():
+        await loop(answer, clients, clients)
+    for _ in range(samples):
+        for name, answer in answers.items():
+            alone, alone_seconds = await loop(answer, requests, 1)
+            together, together_seconds = await loop(answer, requests, clients)
+            if alone != together:
+                raise RuntimeError(f"{name}: {alone} tokens alone, {together} together; answers must not depend on their company")
+            found[name].append((alone / alone_seconds, together / together_seconds))
+    return {
+        name: {
+            "tokens_per_second_alone": statistics.median(alone for alone, _ in pairs),
+            "tokens_per_second_together": statistics.median(together for _, together in pairs),
+            "ratio": statistics.median(together / alone for alone, together in pairs),
+            "ratio_samples": [together / alone for alone, together in pairs],
+        }
+        for name, pairs in found.items()
+    }
+
+
+async def through_engine(settings: EngineSettings, prompts: Sequence[str], recipes: dict[str, mz.Recipe], **rest: int) -> dict[str, Any]:
+    """In this process, without HTTP."""
+    engine = Engine(settings)
+    work = asyncio.create_task(engine.run())
+    ids = [tuple(encode(engine.tokenizer, prompt)) for prompt in prompts]
+
+    def asking(recipe: mz.Recipe) -> Answer:
+        async def answer(number: int) -> int:
+            return sum([len(update.decided) async for update in engine.submit(Request((ids[number % len(ids)],), recipe, seed=number))])
+
+        return answer
+
+    try:
+        return await in_turns({name: asking(recipe) for name, recipe in recipes.items()}, len(prompts), **rest)
+    finally:
+        work.cancel()
+
+
+async def through_http(command: Sequence[str], prompts: Sequence[str], recipes: dict[str, mz.Recipe], max_tokens: int, **rest: int) -> dict[str, Any]:
+    """Through a server of its own, which shares this machine with the clients."""
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        url = json.loads(server.stdout.readline())["url"]
+        async with httpx.AsyncClient(base_url=url, timeout=600) as http:
+
+            def asking(recipe: mz.Recipe) -> Answer:
+                wanted = {name: value for name, value in recipe.to_dict().items() if name not in ("max_tokens", "temperature", "top_p")}
+
+                async def answer(number: int) -> int:
+                    question = [{"role": "user", "content": prompts[number % len(prompts)]}]
+                    body = {"messages": question, "max_tokens": max_tokens, "seed": number, "diffusion": wanted}
+                    found = await http.post("/v1/chat/completions", json=body)
+                    found.raise_for_status()
+                    return found.json()["usage"]["completion_tokens"]
+
+                return answer
+
+            return await in_turns({name: asking(recipe) for name, recipe in recipes.items()}, len(prompts), **rest)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="checkpoint folder or hub id (default: the bundled model)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype")
-    parser.add_argument("--at-once", type=int, default=8)
-    parser.add_argument("--recipes", default="threshold,prefix,dual,dkv")
-    parser.add_argument("--gen-length", type=int, default=64)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--requests", type=int, default=48, help="requests of one sample")
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, metavar="NAME[+FIELD=VALUE...]")
+    parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--samples", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one sample")
+    parser.add_argument("--quick", action="store_true", help="one sample of 16 requests")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     args = parser.parse_args()
-    engine = Engine(EngineSettings(args.model, args.device, args.dtype, running=args.at_once))
-    asked = [tuple(encode(engine.tokenizer, q.prompt)) for q in questions("lists", args.at_once)]
-    results = {}
-    for name in args.recipes.split(","):
-        recipe = mz.named(name).with_(gen_length=args.gen_length, early_stop="off")
-        samples = asyncio.run(measure(engine, [Request((ids,), recipe, seed) for seed, ids in enumerate(asked)], 1 if args.quick else args.samples))
-        tokens = args.gen_length * args.at_once
-        results[name] = {
-            "tokens_per_second_alone": tokens / statistics.median(alone for alone, _ in samples),
-            "tokens_per_second_together": tokens / statistics.median(together for _, together in samples),
-            "ratio": statistics.median(alone / together for alone, together in samples),
-            "ratio_samples": [alone / together for alone, together in samples],
-        }
-    print(json.dumps({"at_once": args.at_once, "gen_length": args.gen_length, "recipes": results, **stamp()}))
+    requests, samples = (16, 1) if args.quick else (args.requests, args.samples)
+    prompts = [question.prompt for question in questions("lists", requests)]
+    recipes = {text: read(text, args.max_tokens) for text in args.recipes}
+    rest = {"clients": args.clients, "samples": samples}
+    settings = EngineSettings(args.model, args.device, args.dtype, running=args.clients)
+    given = [part for name in ("model", "device", "dtype") if (value := getattr(args, name)) for part in (f"--{name}", value)]
+    command = [sys.executable, "-m", "mezzotint", "serve", "--port", "0", "--json", "--running", str(args.clients), *given]
+    http = asyncio.run(through_http(command, prompts, recipes, args.max_tokens, **rest))
+    engine = asyncio.run(through_engine(settings, prompts, recipes, **rest))
+    found = {"clients": args.clients, "requests": requests, "max_tokens": args.max_tokens, "recommended": RECOMMENDED, "http": http, "engine": engine}
+    print(json.dumps(found | stamp()))
 
 
-async def measure(engine: Engine, requests: list[Request], samples: int) -> list[tuple[float, float]]:
-    """Seconds for all requests one after the other, and for all together; the same requests, after a warm-up."""
-    work = asyncio.create_task(engine.run())
-
-    async def answer(request: Request) -> None:
-        async for _ in engine.submit(request):
-            pass
-
-    found = []
-    await answer(requests[0])
-    for _ in range(samples):
-        begun = time.perf_counter()
-        for request in requests:
-            await answer(request)
-        between = time.perf_counter()
-        await asyncio.gather(*map(answer, requests))
-        found.append((between - begun, time.perf_counter() - between))
-    work.cancel()
-    return found
+def read(text: str, max_tokens: int) -> mz.Recipe:
+    name, *changes = text.split("+")
+    return mz.named(name).with_text(dict(change.split("=", 1) for change in changes)).with_(max_tokens=max_tokens)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,44 @@ def test_the_same_tokens_alone_and_in_company(engine):
         assert tokens == direct[: len(tokens)]
 
 
+@torch.inference_mode()
+def test_not_a_bit_depends_on_company(engine):
+    """Logits and candidates of a run alone and among others of other lengths, recipes and moments are the same bits."""
+    from mezzotint.engine.drawing import draw_all
+    from mezzotint.engine.packing import Packed, packable
+
+    wanted = [a for i in range(15) if packable(begun(engine, a := request(engine, i)).ask)]
+    assert len(wanted) >= 8
+
+    def course(asked, steps):
+        """The logits and candidates of every step of runs that start together."""
+        runs = [begun(engine, a) for a in asked]
+        found = [[] for _ in runs]
+        for _ in range(steps):
+            live = [(run, own) for run, own in zip(runs, found, strict=True) if run.ask is not None]
+            if not live:
+                break
+            logits = Packed(engine.model, [run.ask for run, _ in live]).answer()
+            predictions = draw_all([run.hear(mine) for (run, _), mine in zip(live, logits, strict=True)])
+            for (run, own), mine, prediction in zip(live, logits, predictions, strict=True):
+                own += [mine.clone(), prediction.tokens.clone(), prediction.confidence.clone()]
+                run.take(prediction)
+        return found
+
+    together = course(wanted, 3)
+    for asked, mine in zip(wanted, together, strict=True):
+        (alone,) = course([asked], 3)
+        assert all(torch.equal(a, b) for a, b in zip(alone, mine, strict=True)), asked.recipe
+
+
+def begun(engine, asked):
+    from mezzotint.engine.run import Run
+
+    run = Run(engine.model, asked)
+    run.start()
+    return run
+
+
 def test_steps_share_forwards(engine):
     rounds = []
     engine.on_round = rounds.append

@@ -14,7 +14,7 @@ from mezzotint.commit import Sampler
 
 pytest.importorskip("outlines_core", reason="needs the extra: pip install 'mezzotint[serve]'")
 
-from mezzotint.denoising import Ask, turns
+from mezzotint.denoising import Ask, Step, turns
 from mezzotint.grammar.automaton import Automaton
 from mezzotint.grammar.compiling import Compiler
 from mezzotint.grammar.constrained import Constrained
@@ -48,11 +48,8 @@ def run(model, ids, recipe, grammar, seed):
     with torch.inference_mode():
         turn, forwards = next(steps), 0
         while turn is not None:
-            if isinstance(turn, Ask):
-                forwards += 1
-                turn = steps.send(turn.answer())
-            else:
-                turn = next(steps, None)
+            forwards += isinstance(turn, Ask)
+            turn = next(steps, None) if isinstance(turn, Step) else steps.send(turn.answer())
     return canvas.tokens[0, canvas.start :].tolist(), forwards
 
 

@@ -116,18 +116,6 @@ def test_completions_continue_and_fill(served, client):
     assert several.usage.prompt_tokens == len(ids) + 1
 
 
-def test_an_editor_plugins_request(served):
-    """What minuet-ai.nvim's openai_fim_compatible provider sends, and how it reads the answer: `choices[1].text` (from 1) of every event."""
-    body = {"model": "mezzotint", "stream": True, "prompt": "# language: python\ndef add(a, b):\n    return ", "suffix": "\n", "max_tokens": 8}
-    headers = {"Content-Type": "application/json", "Accept": "application/json", "Authorization": "Bearer xterm"}
-    with httpx.stream("POST", served.url + "/v1/completions", json=body, headers=headers, timeout=60) as found:
-        events = [line.removeprefix("data: ") for line in found.iter_lines() if line]
-    assert events[-1] == "[DONE]"
-    text = "".join(json.loads(event)["choices"][0]["text"] for event in events[:-1])
-    assert text == post(served, "/v1/completions", body | {"stream": False}).json()["choices"][0]["text"]
-    assert text.strip()
-
-
 def test_infill_of_several_gaps(served):
     text = "def add(a, b):\n    return [[3]]\n\n\ndef twice(x):\n    return [[3]]\n"
     found = post(served, "/infill", {"text": text}).json()
@@ -164,7 +152,7 @@ REFUSED = [
     ({"max_tokens": 0}, "max_tokens"),
     ({"max_tokens": "5"}, "max_tokens"),
     ({"n": 99}, "n"),
-    ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+    ({"stop": ["a"] * 17}, "stop"),
     ({"top_logprobs": 3}, "top_logprobs"),
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages"),

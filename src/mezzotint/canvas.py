@@ -93,8 +93,9 @@ class Canvas:
     @property
     def committed(self) -> float:
         """The share of the positions that were to be filled and are decided, in the row that has the fewest."""
-        wanted, open = ((~self.given[:, self.start :]).sum(1).tolist(), self.open[:, self.start :].sum(1).tolist())
-        return min((of - left) / of if of else 1.0 for of, left in zip(wanted, open, strict=True))
+        wanted = (~self.given[:, self.start :]).sum(1).tolist()
+        left = self.open[:, self.start :].sum(1).tolist()
+        return min(1.0 if not count else (count - open) / count for count, open in zip(wanted, left, strict=True))
 
     @property
     def length(self) -> int:

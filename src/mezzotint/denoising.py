@@ -5,19 +5,20 @@ import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mezzotint.canvas import Block, Canvas
-from mezzotint.commit import Sampler
+from mezzotint.commit import Prediction, Sampler
 from mezzotint.layout import lay_out
 from mezzotint.models.guidance import Guided
 from mezzotint.models.memory import Memory
 from mezzotint.models.transformer import Attend, Through, Transformer
 from mezzotint.recipe import Recipe, round_up
-from mezzotint.types import Moment, Positions
+from mezzotint.types import Moment, Positions, Wanted
 from mezzotint.writing import Writing
 
 NOTHING = torch.empty(0, dtype=torch.long)
@@ -90,6 +91,19 @@ class Ask:
         """The logits (b, wanted, vocab)."""
         rest = {"attend": self.attend, "memory": self.memory, "padding": self.padding, "predict": self.predict, "through": self.through}
         return self.network(self.tokens, self.at, over=self.over, **rest)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Candidates that a run wants, from the logits it was sent (b, wanted, vocab), for what is `open` of them. `answer` draws them."""
+
+    sampler: Sampler | Callable[[Tensor, Wanted, Sequence[torch.Generator]], Prediction]
+    logits: Float[Tensor, "b wanted vocab"]
+    open: Wanted
+    generators: Sequence[torch.Generator]
+
+    def answer(self) -> Prediction:
+        return self.sampler(self.logits, self.open, self.generators)
 
 
 class Tally:
@@ -169,14 +183,20 @@ def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], reci
 def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int], *, grows: bool) -> Iterator[Step]:
     """The loop with its forwards made one by one. `canvas` is filled in place; `grows`: it may be extended up to recipe.max_tokens."""
     run = turns(model, canvas, recipe, seeds, grows=grows)
-    for turn in run:
-        yield run.send(turn.answer()) if isinstance(turn, Ask) else turn  # type: ignore[misc]
+    turn = next(run, None)
+    while turn is not None:
+        if isinstance(turn, Step):
+            yield turn
+            turn = next(run, None)
+        else:
+            turn = run.send(turn.answer())
 
 
 def turns(
     model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int], *, grows: bool, sampler: Sampler | Callable | None = None
-) -> Generator[Ask | Step, Tensor, None]:
-    """The loop, which leaves its forwards to the caller: it yields an `Ask`, is sent the logits, and yields the `Step` that came of them.
+) -> Generator[Ask | Draw | Step, Tensor | Prediction | None, None]:
+    """The loop, which leaves its arithmetic to the caller: it yields an `Ask` and is sent the logits, yields a `Draw` and is sent the candidates, and
+    yields the `Step` that came of them.
 
     A step that needs no forward follows without an `Ask`. sampler: in place of the recipe's. To be driven under `torch.inference_mode()`.
     """
@@ -218,7 +238,7 @@ def turns(
                 seen = visible[visible < block.start] if carried else visible
                 computed = layout.needed(moment, seen if carried else cache(moment, visible), carried)
                 predict = block.start + (NOTHING.new_zeros(1) if carried else asked.any(0).nonzero()[:, 0])
-                logits = yield Ask(
+                answer = yield Ask(
                     network,
                     canvas.tokens[:, computed.to(device, non_blocking=True)],
                     computed,
@@ -229,11 +249,12 @@ def turns(
                     predict,
                     getattr(cache, "through", None),
                 )
+                logits = cast(Tensor, answer)
                 logits[..., config.mask_id] = -torch.inf
                 if memory is not None:
                     layout.computed(computed)
-            prediction = sample(logits, asked[:, predict - block.start], generators)
-            changed = writing.write(predict, prediction, alone=carried or (alone and within == 0))
+            prediction = yield Draw(sample, logits, asked[:, predict - block.start], generators)
+            changed = writing.write(predict, cast(Prediction, prediction), alone=carried or (alone and within == 0))
             if memory is not None and writing.revise and not changed.any():
                 layout.closed(block, computed)
             pending = writing.pending.any(1)

@@ -206,6 +206,25 @@ def stream(
             sent = whole
 
 
+def unseen(config: ModelConfig, pieces: Sequence[Sequence[int] | int]) -> int:
+    """How many tokens given behind the first gap do not guide what fills it: models trained in blocks see nothing behind the block they are at.
+
+    pieces: as for `Canvas.gaps`. The token that ends the document does not count.
+    """
+    grid = config.block_length
+    first = next((i for i, piece in enumerate(pieces) if isinstance(piece, int)), None)
+    if grid is None or first is None:
+        return 0
+    place = sum(len(piece) for piece in pieces[:first] if not isinstance(piece, int))
+    end = round_up(place + 1, grid)
+    count = 0
+    for piece in pieces[first:]:
+        if not isinstance(piece, int):
+            count += sum(place + i >= end and token not in config.stop_ids for i, token in enumerate(piece))
+        place += piece if isinstance(piece, int) else len(piece)
+    return count
+
+
 def gapped(model: Transformer, tokenizer: Any, text: str, *, ends: bool) -> tuple[Canvas, list[list[int]], list[int]]:
     """A text with `[[8]]`-style gaps as a canvas, the ids given around the gaps, and the gaps' sizes."""
     pieces = GAP.split(text)
@@ -220,22 +239,13 @@ def gapped(model: Transformer, tokenizer: Any, text: str, *, ends: bool) -> tupl
     if ends and model.config.stop_ids:
         given[-1] = [*given[-1], model.config.stop_ids[0]]
     laid = [part for pair in zip(given, [*masks, 0], strict=True) for part in pair][:-1]
-    return Canvas.gaps(laid, model.config.mask_id, model.device), given, masks
-
-
-def warn_unseen(config: ModelConfig, canvas: Canvas, *, appended: int = 0) -> None:
-    """A model trained in blocks fills a gap without seeing what is given behind the gap's block. appended: ids at the end that the user did not write."""
-    block = config.block_length
-    if block is None:
-        return
-    seen = (canvas.start // block + 1) * block
-    unseen = int(canvas.given[0, seen : canvas.length - appended].sum())
-    if unseen:
+    if count := unseen(model.config, laid):
         warnings.warn(
-            f"{config.family} sees blocks of {block} tokens and nothing behind them: {unseen} of the tokens given behind a gap do not guide what fills it; "
-            "for text that is seen from both sides choose a model with full attention",
+            f"{model.config.family} sees blocks of {model.config.block_length} tokens and nothing behind them: {count} of the tokens given behind a gap do not "
+            "guide what fills it; for text that is seen from both sides choose a model with full attention",
             stacklevel=3,
         )
+    return Canvas.gaps(laid, model.config.mask_id, model.device), given, masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,7 +278,6 @@ def infill(
     pieces = GAP.split(text)
     canvas, given, masks = gapped(model, tokenizer, text, ends=ends)
     check_length(model, canvas.tokens[0].tolist())
-    warn_unseen(model.config, canvas, appended=int(ends))
     begun = time.perf_counter()
     tally = Tally(1, recipe)
     for step in denoise(model, canvas, recipe, seed=seed):

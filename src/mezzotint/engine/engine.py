@@ -9,15 +9,20 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from mezzotint.denoising import Draw
 from mezzotint.engine.admission import available, check
+from mezzotint.engine.drawing import draw_all
 from mezzotint.engine.packing import Packed, packable
 from mezzotint.engine.run import Request, Run, Update
 from mezzotint.engine.settings import EngineSettings
 from mezzotint.models.transformer import Transformer
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Busy(RuntimeError):
@@ -73,6 +78,10 @@ class Ticket:
             if isinstance(news, Exception):
                 raise news
             yield news
+
+
+def failed(error: Exception) -> Failed:
+    return error if isinstance(error, Failed) else Failed(f"{type(error).__name__}: {error}")
 
 
 class Engine:
@@ -213,23 +222,28 @@ class Engine:
         """In the engine's thread: begin new runs, or answer one shared forward and take each run to its next."""
         if batch[0].run is None:
             return [self._guarded(self._begin, ticket) for ticket in batch]
-        asks = [ticket.run.ask for ticket in batch]  # type: ignore[union-attr]
+        runs = [ticket.run for ticket in batch if ticket.run is not None]
+        asks = [run.ask for run in runs if run.ask is not None]
         try:
-            logits = Packed(self.model, asks).answer() if packable(asks[0]) else [asks[0].answer()]  # type: ignore[arg-type,union-attr]
+            logits = Packed(self.model, asks).answer() if packable(asks[0]) else [asks[0].answer()]
         except Exception as error:  # whatever a forward raises ends these requests, not the engine
-            return [Failed(f"{type(error).__name__}: {error}") for _ in batch]
-        return [self._guarded(ticket.run.take, found) for ticket, found in zip(batch, logits, strict=True)]  # type: ignore[union-attr]
+            return [failed(error) for _ in batch]
+        turns = [self._guarded(run.hear, found) for run, found in zip(runs, logits, strict=True)]
+        drawn = iter(draw_all([turn for turn in turns if isinstance(turn, Draw)]))
+        predictions = [next(drawn) if isinstance(turn, Draw) else turn for turn in turns]
+        return [failed(p) if isinstance(p, Exception) else self._guarded(run.take, p) for run, p in zip(runs, predictions, strict=True)]
 
     def _begin(self, ticket: Ticket) -> list[Update]:
         ticket.run = Run(self.model, ticket.request)
         return ticket.run.start()
 
     @staticmethod
-    def _guarded(action: Callable, argument: object) -> list[Update] | Exception:
+    def _guarded(action: Callable[[T], R], argument: T) -> R | Exception:
+        """What an action on one run gives, or why it failed: that ends this run, not the others."""
         try:
             return action(argument)
         except Exception as error:
-            return Failed(f"{type(error).__name__}: {error}")
+            return failed(error)
 
     def _publish(self, batch: list[Ticket], outcomes: list[list[Update] | Exception], seconds: float) -> None:
         """Tell everyone what became of their run."""

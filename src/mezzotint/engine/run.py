@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from mezzotint.canvas import Canvas
-from mezzotint.denoising import Ask, Step, as_canvas, turns
+from mezzotint.commit import Prediction
+from mezzotint.denoising import Ask, Draw, Step, as_canvas, turns
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe, round_up
+from mezzotint.types import Positions
 
 if TYPE_CHECKING:
     from mezzotint.grammar.automaton import Automaton
@@ -114,19 +116,29 @@ class Run:
         """Go to the first forward."""
         return self._go(next(self.turns, None))
 
-    def take(self, logits: Tensor) -> list[Update]:
-        """Give the logits asked for, and go to the next forward or the end."""
+    def hear(self, logits: Tensor) -> Draw:
+        """Give the logits asked for; what is to be drawn from them."""
         assert self.ask is not None
         self.logits, self.predicted = logits, self.ask.predict.tolist()
-        return self._go(self.turns.send(logits))
+        draw = self.turns.send(logits)
+        assert isinstance(draw, Draw)
+        return draw
+
+    def take(self, prediction: Prediction) -> list[Update]:
+        """Give what was drawn, and go to the next forward or the end."""
+        return self._go(self.turns.send(prediction))
 
     def close(self) -> None:
         self.turns.close()
         self.ask = None
 
-    def _go(self, turn: Ask | Step | None) -> list[Update]:
+    def _go(self, turn: Ask | Draw | Step | None) -> list[Update]:
+        """To the next forward. A step that needs none draws alone."""
         updates = []
-        while isinstance(turn, Step):
+        while isinstance(turn, Draw | Step):
+            if isinstance(turn, Draw):
+                turn = self.turns.send(turn.answer())
+                continue
             updates.append(self._update(turn))
             if updates[-1].finished:
                 self.close()
@@ -151,8 +163,6 @@ class Run:
             finished = "stop"
         accepted = [p for p in (step.accepted[0].nonzero()[:, 0] + block[0]).tolist() if p >= 0]
         undecided = [p - start for p in self.predicted if p >= start and self.ids[p - start] < 0] if self.request.drafts else []
-        seen = torch.zeros(self.canvas.length, dtype=torch.bool)
-        seen[step.visible] = True
         return Update(
             step.index,
             block,
@@ -161,10 +171,15 @@ class Run:
             self._chosen(undecided, None),
             len(step.computed) * (1 if self.request.recipe.cfg_scale == 0 else 2),
             len(step.visible) - len(step.computed) if len(step.computed) else 0,
-            tuple((~seen[start:]).nonzero()[:, 0].tolist()),
+            self._unseen(step.visible),
             len(self.ids),
             finished,
         )
+
+    def _unseen(self, visible: Positions) -> tuple[int, ...]:
+        """Generated positions that a step did not see."""
+        start, length = self.canvas.start, self.canvas.length
+        return () if len(visible) == length else tuple(sorted(set(range(length - start)) - {p - start for p in visible.tolist()}))
 
     def _chosen(self, positions: list[int], tokens: list[int] | None) -> tuple[Chosen, ...]:
         """Tokens (None: the likeliest) at positions, with their log-probabilities if somebody asked for them."""

@@ -26,6 +26,10 @@ MOST_WAITING = 16
 """Grammars that may wait for the compiler."""
 
 
+class CompilerBusy(RuntimeError):
+    """Too many grammars wait to be compiled."""
+
+
 class Compiler:
     """Compiles for one tokenizer and remembers the latest. seconds: longest time for one; states: most it may have."""
 
@@ -37,10 +41,10 @@ class Compiler:
         self.waiting = 0
 
     async def compile(self, specification: Specification) -> Automaton:
-        """Raises GrammarError if it is not a grammar, matches nothing, or is beyond the limits."""
+        """Raises GrammarError if it is not a grammar, matches nothing, or is beyond the limits; CompilerBusy if too many wait."""
         if specification not in self.known:
             if self.waiting >= MOST_WAITING:
-                raise GrammarError(f"{self.waiting} grammars are being compiled already; try again later")
+                raise CompilerBusy(f"{self.waiting} grammars are being compiled already; try again later")
             self.waiting += 1
             try:
                 async with self.turn:

@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from mezzotint import __version__
 from mezzotint.engine import Chosen, Engine
 from mezzotint.engine import Request as Asked
 from mezzotint.engine.gap import surest
 from mezzotint.grammar.automaton import Automaton
-from mezzotint.grammar.compiling import Compiler
+from mezzotint.grammar.compiling import Compiler, CompilerBusy
 from mezzotint.grammar.specification import GrammarError
 from mezzotint.recipe import Recipe
 from mezzotint.server import errors, plan
-from mezzotint.server.bodies import Answering, ChatBody, CompletionBody, DetokenizeBody, InfillBody, TextFormat, TokenizeBody
+from mezzotint.server.bodies import Answering, ChatBody, CompletionBody, DetokenizeBody, FimBody, InfillBody, TextFormat, TokenizeBody
 from mezzotint.server.errors import ApiError, translated
 from mezzotint.server.events import EventStream, disconnected
 from mezzotint.server.gate import Gate
@@ -95,7 +95,7 @@ class Writer:
 
     def __init__(self, service: Service, body: Answering, first: dict[str, Any], prompt_tokens: int):
         self.service, self.body, self.first, self.prompt_tokens = service, body, first, prompt_tokens
-        self.chat = isinstance(body, ChatBody)
+        self.chat = isinstance(body, ChatBody | FimBody)
         self.tokenizer = service.engine.tokenizer
 
     async def whole(self, choices: Sequence[Choice]) -> dict[str, Any]:
@@ -183,6 +183,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             (504, "the deadline passed"),
         )
     }
+    streamed: dict[int | str, dict[str, Any]] = {200: {"description": "the answer, whole or (stream=true) as events", "content": {"text/event-stream": {}}}}
     app = FastAPI(title="Mezzotint", version=__version__, lifespan=service.lifespan, docs_url=None, redoc_url=None, responses=refusals)
     app.state.service = service
     created = int(time.time())
@@ -191,9 +192,21 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
     async def on_thread(work: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
-    @app.post("/v1/completions")
+    @app.post("/v1/completions", responses=streamed)
     async def completions(body: CompletionBody, request: Request) -> Any:
         """Continue a text, or (with `suffix`) fill the gap between prompt and suffix, seen from both sides."""
+        return await complete(body, request, "text_completion")
+
+    @app.post("/v1/fim/completions", responses=streamed)
+    async def fim(body: FimBody, request: Request) -> Any:
+        """Fill the gap between prompt and suffix, in the form of Mistral's API."""
+        if body.random_seed is not None:
+            if body.seed not in (None, body.random_seed):
+                raise ApiError(400, f"seed={body.seed} and random_seed={body.random_seed} differ; give one", "random_seed")
+            body = body.model_copy(update={"seed": body.random_seed})
+        return await complete(body, request, "chat.completion")
+
+    async def complete(body: CompletionBody, request: Request, kind: str) -> Response:
         plan.check_model(body.model, settings)
         limit, _ = plan.limit_of(body)
         n = plan.check_count(len(plan.several(body.prompt)), body, settings)
@@ -206,7 +219,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             recipe = plan.recipe_of(body, engine, settings, limit)
             grammar = await grammar_of(body, recipe)
             asked = [Asked((ids,), recipe, seed + i * n + j, grammar=grammar, **rest) for i, ids in enumerate(prompts) for j in range(n)]
-            return await service.answer(body, asked, "text_completion", sum(map(len, prompts)), request)
+            return await service.answer(body, asked, kind, sum(map(len, prompts)), request)
         if body.response_format is not None and not isinstance(body.response_format, TextFormat):
             raise ApiError(400, "response_format cannot be combined with suffix", "response_format")
         recipe = plan.recipe_of(body, engine, settings, None)
@@ -214,8 +227,9 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         asked = []
         for i, ids in enumerate(prompts):
             size = await gap_size(body, ids, after, limit)
+            plan.check_seen(engine, (ids, size, after))
             asked += [Asked((ids, size, after), recipe, seed + i * n + j, **rest) for j in range(n)]
-        return await service.answer(body, asked, "text_completion", sum(len(ids) + len(after) for ids in prompts), request)
+        return await service.answer(body, asked, kind, sum(len(ids) + len(after) for ids in prompts), request)
 
     async def gap_size(body: CompletionBody, before: tuple[int, ...], after: tuple[int, ...], limit: int | None) -> int:
         """How many masks stand between prompt and suffix: as the request says, or the size the model is surest of."""
@@ -238,6 +252,8 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             grammar = await service.compiler.compile(plan.specification_of(body.response_format))
         except GrammarError as error:
             raise ApiError(400, f"response_format: {error}", "response_format") from None
+        except CompilerBusy as error:
+            raise ApiError(429, str(error), "response_format", "busy", {"Retry-After": "1"}) from None
         most = recipe.max_tokens or recipe.gen_length
         if grammar.least[0] > most:
             raise ApiError(400, f"response_format needs at least {grammar.least[0]} tokens, the answer may have {most}", "response_format")
@@ -247,7 +263,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             )
         return grammar
 
-    @app.post("/v1/chat/completions")
+    @app.post("/v1/chat/completions", responses=streamed)
     async def chats(body: ChatBody, request: Request) -> Any:
         """Answer a chat."""
         plan.check_model(body.model, settings)
@@ -266,7 +282,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         asked = [Asked((ids,), recipe, seed + j, grammar=grammar, **rest) for j in range(n)]
         return await service.answer(body, asked, "chat.completion", len(ids), request)
 
-    @app.post("/infill")
+    @app.post("/infill", responses=streamed)
     async def infill(body: InfillBody, request: Request) -> Any:
         """Fill every [[8]]-style gap of a text."""
         plan.check_model(body.model, settings)
@@ -351,9 +367,9 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         able = service.alive and service.warm and not engine.closing
         return JSONResponse({"status": "ready" if able else "not ready"}, 200 if able else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:

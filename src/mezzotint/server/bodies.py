@@ -143,6 +143,15 @@ class CompletionBody(Answering):
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
 
 
+class FimBody(CompletionBody):
+    """Fill-in-the-middle as Mistral's API has it and editors speak it: answers have the form of a chat's."""
+
+    prompt: Text
+    suffix: Text | None = ""
+    random_seed: Seed | None = None
+    logprobs: None = None
+
+
 class Part(Body):
     type: Literal["text"]
     text: Text

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from mezzotint.engine import Engine, Round, Ticket
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-PATHS = ("/", "/v1/completions", "/v1/chat/completions", "/v1/models", "/infill", "/tokenize", "/detokenize", "/recipes", "/health", "/ready", "/metrics")
+PATHS = tuple("/ /v1/completions /v1/fim/completions /v1/chat/completions /v1/models /infill /tokenize /detokenize /recipes /health /ready /metrics".split())
 RUNS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 

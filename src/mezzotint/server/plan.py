@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from mezzotint import generation
 from mezzotint.commit import Edit, Shuffled
 from mezzotint.engine import Engine, Request
 from mezzotint.engine.gap import gap_sizes as gap_sizes
@@ -136,6 +137,13 @@ def suffix_ids(body: CompletionBody, engine: Engine) -> tuple[int, ...]:
     ids = engine.tokenizer(body.suffix, add_special_tokens=False)["input_ids"] if body.suffix else []
     ends = engine.model.config.stop_ids[:1] if body.diffusion.ends else ()
     return (*ids, *ends)
+
+
+def check_seen(engine: Engine, pieces: Sequence[tuple[int, ...] | int]) -> None:
+    """An editor shows what it gets: a fill that was made without the text behind it is refused."""
+    if count := generation.unseen(engine.model.config, pieces):
+        grid = engine.model.config.block_length
+        raise ApiError(400, f"{count} tokens behind the gap would not be seen: this model sees nothing behind its block of {grid} tokens; send none", "suffix")
 
 
 def infill_request(text: str, body: Common, recipe: Recipe, engine: Engine, **rest: Any) -> tuple[Request, list[str], list[int], list[int]]:

@@ -23,7 +23,7 @@ class ServerSettings:
     keys: tuple[str, ...] = ()
     body: int = 2**20
     choices: int = 16
-    stops: int = 4
+    stops: int = 16
     read_seconds: float = 30.0
     write_seconds: float = 30.0
     drain_seconds: float = 30.0
