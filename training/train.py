@@ -64,7 +64,8 @@ def noise(items: list[Item], generator: torch.Generator, sharpness: float) -> tu
     """Which tokens are masked (b, n), and the weight of each masked token's loss, summing to 1 per row.
 
     sharpness 1 draws the share of masked tokens evenly (LLaDA's objective); above 1 prefers few masks. Of an item with groups whole groups are masked,
-    rather many than few. For a third of the other items the masked tokens are the last ones, and the first of them, which can be told from what is seen, weigh most.
+    rather many than few. For a third of the other items the masked tokens are the last ones, and the first of them, which can be told from what is
+    seen, weigh most.
     """
     length = len(items[0].ids)
     column = torch.arange(length)[None]

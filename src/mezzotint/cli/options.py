@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mezzotint.models.config import ModelConfig
     from mezzotint.engine import EngineSettings
     from mezzotint.engine.replicas import Replicas
+    from mezzotint.models.config import ModelConfig
     from mezzotint.models.transformer import Transformer
     from mezzotint.recipe import Recipe
 
