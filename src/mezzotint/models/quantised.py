@@ -6,8 +6,9 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from mezzotint.models.experts import Experts
 from mezzotint.models.transformer import Transformer
 
 FIELD = "mezzotint_quantised"
@@ -28,8 +29,8 @@ def quantise(model: Transformer, scheme: str) -> Transformer:
     """A model whose layers' matrices are quantised; the given one stays as it is.
 
     int8-weight: weights only, one scale a row; less memory, no less work. int8-dynamic: activations too, one scale a token; faster where int8 products are.
-    int4-weight: groups of 32 weights; on a CPU the model must be bfloat16. Prune before, never after. Raises ValueError for a scheme that is
-    unknown or not possible here, and naming the extra if torchao is missing.
+    int4-weight: groups of 32 weights; on a CPU the model must be bfloat16. Prune before, never after. Experts that lay side by side for one grouped product
+    are quantised one by one and computed so. Raises ValueError for a scheme that is unknown or not possible here, and naming the extra if torchao is missing.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"quantise={scheme!r} is unknown; accepted: {', '.join(SCHEMES)}")
@@ -50,7 +51,11 @@ def quantise(model: Transformer, scheme: str) -> Transformer:
             config = four_bits_on_cpu(model)
         else:
             config = Int4WeightOnlyConfig(group_size=32)
-        smaller = copy.deepcopy(model, {id(p): p for p in model.parameters()})
+        stacks = [stack for module in model.modules() if isinstance(module, Experts) for stack in module.stacked.values()]
+        smaller = copy.deepcopy(model, {id(p): p for p in (*model.parameters(), *stacks)})
+        for module in smaller.modules():
+            if isinstance(module, Experts):
+                module.stacked = {}
         try:
             quantize_(smaller.layers, config, lambda module, name: isinstance(module, nn.Linear))
         except (RuntimeError, NotImplementedError, ImportError, AssertionError) as error:
@@ -68,3 +73,14 @@ def four_bits_on_cpu(model: Transformer) -> Any:
     except ImportError:
         raise ValueError("quantise='int4-weight' on a CPU is not in this version of torchao; accepted here: int8-weight, int8-dynamic") from None
     return PrototypeInt4WeightOnlyConfig(group_size=32)
+
+
+def stored_bytes(module: nn.Module) -> int:
+    """Bytes of the parameters as they are kept, scales included, shared ones counted once."""
+
+    def size(tensor: Tensor) -> int:
+        if hasattr(tensor, "__tensor_flatten__"):
+            return sum(size(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])  # type: ignore[operator]
+        return tensor.numel() * tensor.element_size()
+
+    return sum(size(p.data) for p in {id(p): p for p in module.parameters()}.values())

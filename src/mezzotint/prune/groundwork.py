@@ -39,8 +39,8 @@ def relative(instability: Float[Tensor, "layers heads"], heads: list[int]) -> li
 
 
 @torch.no_grad()
-def orders(dense: Transformer, exposures: Sequence[Exposure], settings: Structured, instability: Sequence[Tensor]) -> Orders:
-    """From the dense model, or what is left of it without some layers."""
+def orders(dense: Transformer, exposures: Sequence[Exposure], settings: Structured, instability: Sequence[Tensor], share: float = 1.0) -> Orders:
+    """From the dense model, or what is left of it without some layers. share: of each layer's neurons that are put in order; heads all are."""
     found = Orders([], [], [])
     stream = Stream(dense, [e.tokens for e in exposures])
     for layer, restless in zip(layers_of(dense), instability, strict=True):
@@ -49,7 +49,7 @@ def orders(dense: Transformer, exposures: Sequence[Exposure], settings: Structur
         shape = shape_of(layer)
         size = 1 if shape.heads == shape.kv_heads else shape.kv_heads if settings.grouping == "balanced" else shape.heads // shape.kv_heads
         found.units.append(head_order(layer, moments["attention.out"], restless, settings, shape.heads // size))
-        found.neurons.append(neuron_order(layer, moments["mlp.down"], settings, shape.mlp_size))
+        found.neurons.append(neuron_order(layer, moments["mlp.down"], settings, int(share * shape.mlp_size)))
         stream.advance()
     return found
 
@@ -113,7 +113,7 @@ class Groundwork:
         self.shapes = [shape_of(layer) for layer in self.layers]
         self.length = min(settings.length, original.config.max_length)
         self.predicted = min(settings.predicted, self.length)
-        self.orders = orders(dense, exposures, settings, instability)
+        self.orders = orders(dense, exposures, settings, instability, settings.most)
         sizes = [len(units) for units in self.orders.units], [shape.mlp_size for shape in self.shapes]
         self.choices = Choices.of(*sizes, settings.most, settings.rounding(max(sizes[1])), protect)
         self.price = self.priced(journal)
