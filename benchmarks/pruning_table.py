@@ -29,8 +29,9 @@ from mezzotint.prune.journal import Journal
 from mezzotint.prune.pruner import SinkAwarePruner
 from mezzotint.prune.search import Search
 from mezzotint.prune.settings import Goal, Structured
+from mezzotint.prune.sparsity import Sparsity
 from mezzotint.prune.structure import size_of
-from mezzotint.prune.unstructured import Sparsity, sparsify
+from mezzotint.prune.unstructured import sparsify
 
 METHODS = ("magnitude", "movement", "fisher", "wanda", "wanda-noised", "sparsegpt", "sink", "sink-sparsegpt")
 RANKINGS = ("importance", "instability", "combined")

@@ -108,7 +108,7 @@ def chosen(args: argparse.Namespace) -> "Preset":
     """The preset, changed by the options; structured and unstructured ones do not mix."""
     from mezzotint.models.quantised import SCHEMES
     from mezzotint.prune.settings import PRESETS, Goal, Preset, Structured
-    from mezzotint.prune.unstructured import Sparsity
+    from mezzotint.prune.sparsity import Sparsity
 
     if args.preset is not None and args.preset not in PRESETS:
         raise ValueError(f"preset={args.preset!r} is unknown; accepted: {', '.join(PRESETS)}")

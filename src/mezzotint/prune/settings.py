@@ -7,8 +7,8 @@ from mezzotint.fields import check
 from mezzotint.prune.allocation import ALLOCATIONS
 from mezzotint.prune.importance import IMPORTANCES, RANKINGS
 from mezzotint.prune.refit import REPAIRS
+from mezzotint.prune.sparsity import Sparsity
 from mezzotint.prune.structure import GROUPING
-from mezzotint.prune.unstructured import Sparsity
 
 COSTS = ("measured", "flops")
 
