@@ -16,7 +16,6 @@ from mezzotint.models.config import Mixture, ModelConfig
 from mezzotint.models.experts import Experts
 from mezzotint.models.information import describe
 from mezzotint.models.int8 import Int8Linear
-from mezzotint.models.transformer import Transformer
 
 FOLDERS = {
     "llada-moe": "llada_moe/lladamoe_tiny_variant",
@@ -223,24 +222,6 @@ def test_stacked_experts_equal_single_ones():
     layer.stack()
     assert layer.experts[2].up.weight.data_ptr() == layer.stacked["up"][2].data_ptr()
     assert_close(layer(x), before, atol=0.05, rtol=0.05)
-
-
-def test_stacked_experts_are_quantised_too():
-    pytest.importorskip("torchao", reason="needs the extra `quant`")
-    from mezzotint.models.quantised import stored_bytes
-
-    torch.manual_seed(1)
-    model = Transformer(mixture_config()).bfloat16()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    for layer in model.layers:
-        if isinstance(layer.mlp, Experts):
-            layer.mlp.stack()
-    small = mz.quantise(model, "int8-weight")
-    tokens = torch.arange(1, 9)[None]
-    assert 0 < (small(tokens) - model(tokens)).float().std() < 0.2 * model(tokens).float().std()
-    assert stored_bytes(small.layers) < 0.75 * stored_bytes(model.layers)
-    assert any(isinstance(layer.mlp, Experts) and layer.mlp.stacked for layer in model.layers)
 
 
 def test_int8_weights_are_half_the_memory_and_close(models, tmp_path):

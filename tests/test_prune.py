@@ -13,6 +13,7 @@ from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, 
 from mezzotint.evaluation.likelihood import bound
 from mezzotint.kernels.column_mass import column_mass
 from mezzotint.models.bitmask import pack, unpack
+from mezzotint.models.quantised import stored_bytes
 from mezzotint.prune import masks
 from mezzotint.prune.allocation import Choices, Curve, Plan, Price, cheapest, even
 from mezzotint.prune.calibration import Calibration, Sample, from_suite, from_text
@@ -495,3 +496,13 @@ def test_flops_follow_the_formula(tiny):
     d, hd, s = c.hidden_size, c.head_dim, 100
     layer = 2 * s * d * c.heads * hd + 4 * s * d * c.kv_heads * hd + 2 * s * c.heads * hd * d + 4 * s * s * c.heads * hd + 6 * s * d * c.mlp_size
     assert flops(c, shapes, s, s) == c.layers * layer + 2 * s * d * c.vocab_size
+
+
+def test_the_bytes_of_quantised_weights_are_counted_with_their_scales(tiny):
+    pytest.importorskip("torchao", reason="needs the extra `quant`")
+    model = tiny["llada"]
+    assert stored_bytes(model) == size_of(model)["bytes"]
+    small = mz.quantise(model, "int8-weight")
+    weights = sum(linear.weight.numel() for layer in layers_of(model) for linear in matrices(layer).values())
+    rows = sum(linear.out_features for layer in layers_of(model) for linear in matrices(layer).values())
+    assert stored_bytes(model) - stored_bytes(small) == 3 * weights - 4 * rows

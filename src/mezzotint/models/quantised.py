@@ -26,11 +26,11 @@ def scheme_of(raw: dict[str, Any]) -> str | None:
 
 
 def quantise(model: Transformer, scheme: str) -> Transformer:
-    """A model whose layers' matrices are quantised; the given one stays as it is.
+    """A model whose layers' matrices are quantised, experts included; the given one stays as it is.
 
     int8-weight: weights only, one scale a row; less memory, no less work. int8-dynamic: activations too, one scale a token; faster where int8 products are.
-    int4-weight: groups of 32 weights; on a CPU the model must be bfloat16. Prune before, never after. Experts that lay side by side for one grouped product
-    are quantised one by one and computed so. Raises ValueError for a scheme that is unknown or not possible here, and naming the extra if torchao is missing.
+    int4-weight: groups of 32 weights; on a CPU the model must be bfloat16. Prune before, never after. Raises ValueError for a scheme that is
+    unknown or not possible here, and naming the extra if torchao is missing.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"quantise={scheme!r} is unknown; accepted: {', '.join(SCHEMES)}")
@@ -51,17 +51,20 @@ def quantise(model: Transformer, scheme: str) -> Transformer:
             config = four_bits_on_cpu(model)
         else:
             config = Int4WeightOnlyConfig(group_size=32)
-        stacks = [stack for module in model.modules() if isinstance(module, Experts) for stack in module.stacked.values()]
-        smaller = copy.deepcopy(model, {id(p): p for p in (*model.parameters(), *stacks)})
-        for module in smaller.modules():
-            if isinstance(module, Experts):
-                module.stacked = {}
+        smaller = unstacked(model)
         try:
             quantize_(smaller.layers, config, lambda module, name: isinstance(module, nn.Linear))
         except (RuntimeError, NotImplementedError, ImportError, AssertionError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"quantise={scheme!r} is not possible with this model on {model.device}: {reason}") from None
     return smaller
+
+
+def unstacked(model: Transformer) -> Transformer:
+    """The same model with the same weights, whose modules are its own. Experts are not stacked in it: a quantised one runs on its own."""
+    shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
+    shared |= {id(module.stacked): {} for module in model.modules() if isinstance(module, Experts)}
+    return copy.deepcopy(model, shared)
 
 
 def four_bits_on_cpu(model: Transformer) -> Any:
