@@ -20,7 +20,8 @@ from mezzotint.models.guidance import Guided
 from mezzotint.models.loading import read_config
 from mezzotint.prune.calibration import Calibration
 from mezzotint.prune.matrices import NAMES, layers_of, matrices
-from mezzotint.prune.unstructured import Sparsity, sparsify
+from mezzotint.prune.sparsity import Sparsity
+from mezzotint.prune.unstructured import sparsify
 
 METHODS = {"magnitude": "magnitude", "wanda": "wanda", "sparsegpt": "sparsegpt", "sink": "sink", "sink_sgpt": "sink-sparsegpt"}
 

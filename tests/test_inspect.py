@@ -104,6 +104,33 @@ def test_a_causal_checkpoint_beside(tiny):
         record_causal(None, torch.arange(3))
 
 
+def test_figures_for_a_notebook(tiny, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    from mezzotint.analysis import figures
+
+    seen = inspect(tiny["llada"], torch.arange(5, 25), mz.Recipe(gen_length=16, block_length=8, early_stop="off"), watched=4)
+    model, heads = tiny["llada"].config, seen.recording.heads()
+    pair = {"one": seen.recording, "other": seen.recording}
+    made = {
+        "map": figures.sink_map(pair),
+        "path": figures.sink_path(pair),
+        "instability": figures.instability_map(heads.instability.mean(0)),
+        "variances": figures.variances(pair),
+        "patterns": figures.head_patterns(seen, [(0, 0), (1, 1)]),
+        "overlap": figures.pattern_overlap(seen),
+        "suffix": figures.suffix_reach(seen),
+    }
+    for name, figure in made.items():
+        figure.savefig(tmp_path / f"{name}.png", dpi=40)
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000, name
+    assert made["map"].axes[0].images[0].get_array().shape == (4, 36)
+    assert made["instability"].axes[0].images[0].get_array().shape == (model.layers, model.heads)
+    assert len(made["suffix"].axes[0].lines) == model.layers
+    values = figures.layer_variances(seen.recording)
+    assert values["spatial"].shape == (model.layers,)
+    assert ((values["temporal"] >= 0) & (values["temporal"] <= 1)).all()
+
+
 def test_pictures_are_png():
     assert png(colour(torch.tensor([[0.0, 1.0], [torch.nan, 0.5]])))[:8] == b"\x89PNG\r\n\x1a\n"
 

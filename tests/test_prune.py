@@ -13,18 +13,22 @@ from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, 
 from mezzotint.evaluation.likelihood import bound
 from mezzotint.kernels.column_mass import column_mass
 from mezzotint.models.bitmask import pack, unpack
+from mezzotint.models.quantised import stored_bytes
 from mezzotint.prune import masks
+from mezzotint.prune.allocation import Choices, Curve, Plan, Price, cheapest, even
 from mezzotint.prune.calibration import Calibration, Sample, from_suite, from_text
 from mezzotint.prune.capacity import nest
 from mezzotint.prune.checkpoint import save, weights_bytes
+from mezzotint.prune.importance import Ranking, removal_order
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import layers_of, matrices, replace, sparsity_of, twin
 from mezzotint.prune.pruner import SinkAwarePruner, ThresholdError
 from mezzotint.prune.refit import Moments, refit
 from mezzotint.prune.settings import PRESETS, Structured
 from mezzotint.prune.sparsegpt import solve
+from mezzotint.prune.sparsity import METHODS, Sparsity
 from mezzotint.prune.structure import channels, cut, flops, head_units, keep, settle, shape_of, size_of
-from mezzotint.prune.unstructured import METHODS, Sparsity, sparsify
+from mezzotint.prune.unstructured import sparsify
 
 FLOPS = Structured(cost="flops", length=64, predicted=16)
 SOURCES = {"llada": HERE / "dpad" / "ckpt_llada_tiny", "dream": HERE / "dpad" / "ckpt_dream_tiny"}
@@ -216,6 +220,53 @@ def test_the_refit_comes_nearer_to_the_target_than_a_bias_or_nothing():
         errors[repair] = float((damaged[:, 600:, :16] @ found.weight.T + found.bias - x[:, 600:] @ weight.T).norm())
     assert errors["refit"] < 0.8 * errors["bias"]
     assert errors["bias"] < errors["none"]
+
+
+def test_of_two_neurons_that_say_the_same_only_one_goes():
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(1, 500, 6, generator=generator), torch.randn(8, 6, generator=generator)
+    weight /= weight.norm(dim=0)
+    x[..., 4] = x[..., 3]  # either can stand in for the other, both are strong
+    x[..., 5] *= 0.5
+    moments = Moments()
+    moments.add(x, None)
+    alone = [torch.tensor([i]) for i in range(6)]
+    order = removal_order(weight, moments, alone, 6, "reconstruction", Ranking("importance", 1.0))
+    assert sorted(order) == list(range(6))
+    assert order[0] in (3, 4)
+    assert order[1] == 5
+    by_energy = removal_order(weight, moments, alone, 2, "energy", Ranking("importance", 1.0))
+    assert by_energy[0] == 5
+    restless = torch.tensor([9.0, 0, 0, 0, 0, 0])
+    assert removal_order(weight, moments, alone, 1, "reconstruction", Ranking("instability", 1.0, restless)) == [0]
+    assert removal_order(weight, moments, alone, 1, "reconstruction", Ranking("combined", 1.0, restless)) == [0]
+
+
+def test_the_cheapest_plan_takes_from_where_it_costs_least_for_the_time():
+    choices = Choices.of((4, 4), (32, 32), 0.75, 8, ())
+    assert choices.neurons == ((0, 8, 16, 24),) * 2
+    assert choices.units == ((0, 1, 2, 3),) * 2
+    price = Price((0.2, 0.2), (0.2, 0.2), 1.0)
+    curves = [
+        Curve(0, "heads", (0, 1, 2, 3), (0.0, 9.0, 9.0, 9.0)),
+        Curve(1, "heads", (0, 1, 2, 3), (0.0, 0.2, 0.4, 0.6)),
+        Curve(0, "neurons", (0, 8, 16, 24), (0.0, 0.1, 0.2, 5.0)),
+        Curve(1, "neurons", (0, 8, 16, 24), (0.0, 1.0, 2.0, 3.0)),
+    ]
+    plan = cheapest(curves, choices, price, 1.2)
+    assert plan == Plan((0, 2), (16, 0))
+    assert price.speedup(plan, choices) >= 1.2
+    assert price.speedup(cheapest(curves, choices, price, 9.0), choices) == pytest.approx(1 / (1 - 0.6))
+    assert curves[2].hull() == [(0, 0.0), (16, 0.2), (24, 5.0)]
+    assert len({*even(choices, price, 1.2).units, *even(choices, price, 1.2).neurons}) == 2
+    assert Choices.of((4,), (32,), 0.75, 8, (0,)).units == ((0,),)
+
+
+def test_allocations_reach_the_speed_and_report_what_is_left(tiny, ids):
+    for allocation in ("measured", "uniform"):
+        pruned = SinkAwarePruner(tiny["llada"], ids, settings=dataclasses.replace(FLOPS, allocation=allocation)).prune(1.2, 9.0)
+        assert pruned.report["speedup"] >= 1.2
+        assert pruned.report["kept_neurons"] == [shape.mlp_size for shape in pruned.config.shapes]
 
 
 def test_evaluate_reports_the_pruned_model_beside_the_dense_one(tiny, ids):
@@ -413,6 +464,7 @@ def test_calibration_data_is_disjoint_and_checked(bundled):
         (lambda: SinkRule("hard"), "kind='hard'"),
         (lambda: Structured(repair="glue"), "repair='glue'"),
         (lambda: Structured(most=1.0), "most=1.0"),
+        (lambda: Structured(allocation="even"), "allocation='even'"),
         (lambda: Calibration(()), "empty"),
         (lambda: Calibration.of(["text"]), "from_text"),
     ],
@@ -444,3 +496,14 @@ def test_flops_follow_the_formula(tiny):
     d, hd, s = c.hidden_size, c.head_dim, 100
     layer = 2 * s * d * c.heads * hd + 4 * s * d * c.kv_heads * hd + 2 * s * c.heads * hd * d + 4 * s * s * c.heads * hd + 6 * s * d * c.mlp_size
     assert flops(c, shapes, s, s) == c.layers * layer + 2 * s * d * c.vocab_size
+
+
+def test_the_bytes_of_quantised_weights_are_counted_with_their_scales(tiny):
+    pytest.importorskip("torchao", reason="needs the extra `quant`")
+    model = tiny["llada"]
+    assert stored_bytes(model) == size_of(model)["bytes"]
+    small = mz.quantise(model, "int8-weight")
+    weights = sum(linear.weight.numel() for layer in layers_of(model) for linear in matrices(layer).values())
+    rows = sum(linear.out_features for layer in layers_of(model) for linear in matrices(layer).values())
+    saved = stored_bytes(model) - stored_bytes(small)
+    assert 3 * weights - 16 * rows <= saved < 3 * weights  # scales, and zero points where the scheme has them

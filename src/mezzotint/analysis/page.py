@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.analysis.dynamics import Dynamics
+from mezzotint.analysis.figures import layer_variances
 from mezzotint.analysis.inspection import KEPT, Inspection
 from mezzotint.analysis.recording import Recording
 
@@ -141,6 +142,7 @@ def page(inspection: Inspection, *, title: str, text: str, settings: str, beside
         pictures,
         lines(centre, "Where the sinks stand, and where the run is at work", x=steps, across="step"),
         table(columns),
+        *by_layer({title: recording} | ({} if beside is None else {beside[0]: beside[1]})),
         "<h2>Instability of each head</h2>"
         "<p>Attention that a head gives to sinks, times how much those move. Bright heads are what <code>mezzotint prune</code> "
         "removes first, unless they matter to the output.</p>",
@@ -159,6 +161,21 @@ def page(inspection: Inspection, *, title: str, text: str, settings: str, beside
         ]
     head = f'<meta charset="utf-8"><title>{html.escape(title)}: attention</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en">{head}<body>{"".join(body)}</body></html>\n'
+
+
+def by_layer(recordings: Mapping[str, Recording]) -> list[str]:
+    """Spatial and temporal variance of each layer, models beside each other."""
+    found = {name: layer_variances(recording) for name, recording in recordings.items()}
+    said = {
+        "spatial": "Spatial variance of each layer: high where the same few positions win at every step",
+        "temporal": "Temporal variance of each layer: how far the centre of the sinks moves over the steps (1 = as a position drawn at random)",
+    }
+    most = max(len(values["spatial"]) for values in found.values())
+    pictures = []
+    for kind, caption in said.items():
+        series = {name: [*values[kind].tolist(), *[math.nan] * (most - len(values[kind]))] for name, values in found.items()}
+        pictures.append(lines(series, caption, x=list(range(1, most + 1)), across="layer"))
+    return pictures
 
 
 def chosen(layers: int) -> list[int]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mezzotint.prune.calibration import Sample
     from mezzotint.prune.settings import Preset
 
-STRUCTURED = ("ranking", "importance", "repair", "grouping", "cost", "length")
+STRUCTURED = ("ranking", "importance", "repair", "grouping", "allocation", "cost", "length")
 SPARSE = ("method", "sparsity", "pattern")
 
 
@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     goal.add_argument("--quality-drop-threshold", type=float, metavar="SHARE", help="largest relative increase of the likelihood bound; it wins over the speed")
     goal.add_argument("--strict", action="store_true", help="fail instead of stopping short of the speed")
     goal.add_argument("--ranking", help="instability, importance or combined")
-    goal.add_argument("--importance", help="energy, fluctuation or reconstruction")
+    goal.add_argument("--importance", help="reconstruction, energy or fluctuation")
+    goal.add_argument("--allocation", help="measured (by the loss of each layer) or uniform")
     goal.add_argument("--repair", help="refit, bias or none")
     goal.add_argument("--grouping", help="balanced or group, where heads share keys")
     goal.add_argument("--cost", help="measured or flops")
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument("--pattern", help="none, 2:4 or 4:8")
     data = parser.add_argument_group("calibration")
     data.add_argument("--calibration", metavar="FILE", help="plain text to calibrate on (default: the built-in tasks' training questions)")
-    data.add_argument("--samples", type=int, default=64, metavar="N", help="calibration samples (default: 64); half as many validate")
+    data.add_argument("--samples", type=int, default=128, metavar="N", help="calibration samples (default: 128); half as many validate")
     data.add_argument("--sample-length", type=int, default=128, metavar="N", help="their length in tokens (default: 128)")
     data.add_argument("--seed", type=int, default=0)
     stored = parser.add_argument_group("what is written")
@@ -108,7 +109,7 @@ def chosen(args: argparse.Namespace) -> "Preset":
     """The preset, changed by the options; structured and unstructured ones do not mix."""
     from mezzotint.models.quantised import SCHEMES
     from mezzotint.prune.settings import PRESETS, Goal, Preset, Structured
-    from mezzotint.prune.unstructured import Sparsity
+    from mezzotint.prune.sparsity import Sparsity
 
     if args.preset is not None and args.preset not in PRESETS:
         raise ValueError(f"preset={args.preset!r} is unknown; accepted: {', '.join(PRESETS)}")

@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mezzotint.models.experts import Experts
 from mezzotint.models.transformer import Transformer
@@ -76,3 +76,14 @@ def four_bits_on_cpu(model: Transformer) -> Any:
     except ImportError:
         raise ValueError("quantise='int4-weight' on a CPU is not in this version of torchao; accepted here: int8-weight, int8-dynamic") from None
     return PrototypeInt4WeightOnlyConfig(group_size=32)
+
+
+def stored_bytes(module: nn.Module) -> int:
+    """Bytes of the parameters as they are kept, scales included, shared ones counted once."""
+
+    def size(tensor: Tensor) -> int:
+        if hasattr(tensor, "__tensor_flatten__"):
+            return sum(size(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])  # type: ignore[operator]
+        return tensor.numel() * tensor.element_size()
+
+    return sum(size(p.data) for p in {id(p): p for p in module.parameters()}.values())

@@ -5,7 +5,8 @@ from mezzotint.prune.capacity import Nested, nest
 from mezzotint.prune.checkpoint import save
 from mezzotint.prune.pruner import Pruned, SinkAwarePruner, ThresholdError
 from mezzotint.prune.settings import PRESETS, Goal, Preset, Structured
-from mezzotint.prune.unstructured import METHODS, Sparsified, Sparsity, sparsify
+from mezzotint.prune.sparsity import METHODS, Sparsity
+from mezzotint.prune.unstructured import Sparsified, sparsify
 
 __all__ = [
     "METHODS",

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mezzotint.models.transformer import Layer, Transformer
+from mezzotint.prune.groundwork import Orders, orders, relative
 from mezzotint.prune.matrices import layers_of, mlp_of, replace
-from mezzotint.prune.pruner import Run, SinkAwarePruner
+from mezzotint.prune.pruner import SinkAwarePruner
 from mezzotint.prune.refit import refit
 from mezzotint.prune.structure import channels, settle, shape_of
 
@@ -53,18 +54,19 @@ def nest(pruner: SinkAwarePruner, levels: Sequence[float] = (1.0, 0.85, 0.7)) ->
     """
     if 1.0 not in levels or not all(0 < level <= 1 for level in levels):
         raise ValueError(f"levels={tuple(levels)!r} must lie in (0, 1] and have 1 among them")
-    run = Run.ranked(pruner, dataclasses.replace(pruner.settings, drop_layers=False, grouping="group"))
+    settings = dataclasses.replace(pruner.settings, grouping="group")
+    shapes = [shape_of(layer) for layer in layers_of(pruner.model)]
+    found = orders(pruner.model, pruner.exposures(), settings, relative(pruner.analyze_attention_dynamics().instability, [shape.heads for shape in shapes]))
     ordered = copy.deepcopy(pruner.model, {id(p): p for p in pruner.model.parameters()})
-    neuron_order = [scores.argsort(descending=True) for scores in run.neuron_scores]
+    neuron_order = [torch.tensor(order[::-1]) for order in found.neurons]
     head_order = []
-    for index, layer in enumerate(layers_of(ordered)):
-        shape = shape_of(layer)
+    for index, (layer, shape) in enumerate(zip(layers_of(ordered), shapes, strict=True)):
         group = shape.heads // shape.kv_heads
-        key_heads = [unit[0] // group for unit in reversed(run.units[index])]
+        key_heads = [unit[0] // group for unit in reversed(found.units[index])]
         heads = [key * group + i for key in key_heads for i in range(group)]
         head_order.append(heads)
         permute(layer, heads, key_heads, neuron_order[index], ordered.config.head_dim)
-    return Nested({level: narrowed(ordered, level, run, head_order, neuron_order) for level in levels})
+    return Nested({level: narrowed(ordered, level, found, head_order, neuron_order) for level in levels})
 
 
 def permute(layer: Layer, heads: list[int], key_heads: list[int], neurons: Tensor, width: int) -> None:
@@ -80,7 +82,7 @@ def permute(layer: Layer, heads: list[int], key_heads: list[int], neurons: Tenso
     replace(mlp_of(layer).down, "weight", mlp_of(layer).down.weight[:, neurons.to(mlp_of(layer).down.weight.device)])
 
 
-def narrowed(ordered: Transformer, level: float, run: Run, head_order: list[list[int]], neuron_order: list[Tensor]) -> Transformer:
+def narrowed(ordered: Transformer, level: float, found: Orders, head_order: list[list[int]], neuron_order: list[Tensor]) -> Transformer:
     """A model of views into the ordered one's matrices."""
     if level == 1:
         return ordered
@@ -100,7 +102,7 @@ def narrowed(ordered: Transformer, level: float, run: Run, head_order: list[list
             ("mlp.up", neurons),
         ):
             shrink(layer.get_submodule(name), slice(rows), slice(None))
-        moments = run.moments[index]
+        moments = found.moments[index]
         for name, kept, order, columns in (
             ("attention.out", channels(head_order[index][:heads], width), channels(head_order[index], width), heads * width),
             ("mlp.down", neuron_order[index][:neurons], neuron_order[index], neurons),

@@ -11,11 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 REPAIRS = ("none", "bias", "refit")
+RIDGE = 1e-3
+"""Relative to the mean variance of the inputs."""
 
 
 class Moments:
     """Sums over the inputs x (tokens, c) of one projection: Σ x, Σ x xᵀ, Σ (ω x)² with the sinks weighed down; and over what it should give out, t
-    (tokens, rows): Σ t, Σ t xᵀ."""
+    (tokens, rows): Σ t, Σ t xᵀ. Without a target it is what the projection gives out now."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -30,6 +32,11 @@ class Moments:
             seen += [wanted.sum(0), wanted.T @ flat]
         self.count += len(flat)
         self.sums = [a + b for a, b in zip(self.sums, seen, strict=True)] if self.sums else seen
+
+    @property
+    def aimed(self) -> bool:
+        """Whether there is a target."""
+        return len(self.sums) == 5
 
     def energy(self) -> Float[Tensor, " c"]:
         """‖ω x_j‖² of each channel."""
@@ -55,7 +62,21 @@ class Refitted:
     bias: Float[Tensor, " rows"]
 
 
-def refit(weight: Float[Tensor, "rows c"], bias: Tensor | None, moments: Moments, kept: Int[Tensor, " kept"], repair: str, ridge: float = 1e-2) -> Refitted:
+def damped(covariance: Float[Tensor, "c c"], ridge: float = RIDGE) -> Float[Tensor, "c c"]:
+    """With `ridge` of its mean diagonal added, so that it can be inverted."""
+    return covariance + ridge * covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(len(covariance), device=covariance.device)
+
+
+def fitted(weight: Float[Tensor, "rows c"], moments: Moments) -> Float[Tensor, "rows c"]:
+    """All channels, nearest to the target."""
+    old = weight.float()
+    if not moments.aimed:
+        return old.clone()
+    inner = moments.covariance()
+    return old + torch.linalg.solve(damped(inner), (moments.cross() - old @ inner).T).T
+
+
+def refit(weight: Float[Tensor, "rows c"], bias: Tensor | None, moments: Moments, kept: Int[Tensor, " kept"], repair: str, ridge: float = RIDGE) -> Refitted:
     """The projection of the kept channels alone.
 
     repair: "none" (nothing is made up for), "bias" (the mean of what is gone), "refit" (nearest to the target, which is what brings the residual stream back to
@@ -69,7 +90,8 @@ def refit(weight: Float[Tensor, "rows c"], bias: Tensor | None, moments: Moments
     mean = moments.mean()
     if repair == "bias":
         return Refitted(chosen, base + old @ mean - chosen @ mean[kept])
-    inner = moments.covariance()[kept][:, kept]
-    damped = inner + ridge * inner.diagonal().mean().clamp_min(1e-12) * torch.eye(len(kept), device=inner.device)
-    chosen = chosen + torch.linalg.solve(damped, (moments.cross()[:, kept] - chosen @ inner).T).T
-    return Refitted(chosen, moments.target_mean() - chosen @ mean[kept])
+    everything = moments.covariance()
+    inner = everything[kept][:, kept]
+    cross, wanted = (moments.cross()[:, kept], moments.target_mean()) if moments.aimed else (old @ everything[:, kept], base + old @ mean)
+    chosen = chosen + torch.linalg.solve(damped(inner, ridge), (cross - chosen @ inner).T).T
+    return Refitted(chosen, wanted - chosen @ mean[kept])

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mezzotint.fields import check
+from mezzotint.prune.allocation import ALLOCATIONS
 from mezzotint.prune.importance import IMPORTANCES, RANKINGS
 from mezzotint.prune.refit import REPAIRS
+from mezzotint.prune.sparsity import Sparsity
 from mezzotint.prune.structure import GROUPING
-from mezzotint.prune.unstructured import Sparsity
 
 COSTS = ("measured", "flops")
 
@@ -17,11 +18,12 @@ class Structured:
     """Removal of heads and MLP neurons (and, on request, layers).
 
     ranking: which heads go first: "instability" (they spend attention on sinks that move), "importance" (they add little), "combined" (the difference of the
-        two, importance times `weight`). importance: how much a head or neuron adds, "energy" (sinks weighed down), "fluctuation", "reconstruction".
+        two, importance times `weight`). importance: how much a head or neuron adds, "reconstruction" (what is left once the others make up for it),
+        "energy" (sinks weighed down) or "fluctuation".
     repair: "refit" (the rest is fitted to make up for what goes), "bias" (its mean only) or "none".
     grouping: with shared keys (GQA), "balanced" takes a head of every group, "group" a key head with all that use it.
     most: the largest share of a layer's heads or neurons that may go. multiple: kept neurons are a multiple of it (0: 64 from a width of 2,048 on, else 8).
-    split: share of the heads that go relative to that of the neurons, in [0, 1] (0.5: alike); None tries 0.25, 0.5 and 0.75.
+    allocation: how many go from which layer: "measured" (where the loss found by trying is least for the time it saves) or "uniform".
     drop_layers: also whole layers, those that change their input least, as long as they cost at most half the quality that may be lost.
     protect: layers that stay as they are. length, predicted: the canvas the speed is meant for, and the positions whose logits a step takes.
     cost: "measured" (seconds of a forward here and now, dense and pruned in turn) or "flops". passes: how often the plan may be
@@ -29,13 +31,13 @@ class Structured:
     """
 
     ranking: str = "combined"
-    importance: str = "energy"
+    importance: str = "reconstruction"
     weight: float = 1.0
     repair: str = "refit"
     grouping: str = "balanced"
-    most: float = 0.5
+    most: float = 0.75
     multiple: int = 0
-    split: float | None = None
+    allocation: str = "measured"
     drop_layers: bool = False
     protect: tuple[int, ...] = ()
     length: int = 512
@@ -44,13 +46,12 @@ class Structured:
     passes: int = 3
 
     def __post_init__(self) -> None:
-        for name, accepted in (("ranking", RANKINGS), ("importance", IMPORTANCES), ("repair", REPAIRS), ("grouping", GROUPING), ("cost", COSTS)):
+        tables = {"ranking": RANKINGS, "importance": IMPORTANCES, "repair": REPAIRS, "grouping": GROUPING, "allocation": ALLOCATIONS, "cost": COSTS}
+        for name, accepted in tables.items():
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
         if not 0 < self.most < 1:
             raise ValueError(f"most={self.most} must lie between 0 and 1")
-        if self.split is not None and not 0 <= self.split <= 1:
-            raise ValueError(f"split={self.split} must lie in [0, 1]")
         for name, least in (("length", 2), ("predicted", 1), ("passes", 1), ("multiple", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
@@ -99,9 +100,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "conservative": Preset("heads and neurons for 1.1 times the speed, at most 2 % of the likelihood", Structured(), Goal(1.1, 0.02)),
     "balanced": Preset("heads and neurons for 1.3 times the speed, at most 5 % of the likelihood", Structured(), Goal(1.3, 0.05)),
-    "aggressive": Preset(
-        "heads, neurons and layers for 1.6 times the speed, at most 10 % of the likelihood", Structured(drop_layers=True, most=0.7), Goal(1.6, 0.10)
-    ),
+    "aggressive": Preset("heads, neurons and layers for 1.6 times the speed, at most 10 % of the likelihood", Structured(drop_layers=True), Goal(1.6, 0.10)),
     "paper": Preset("half of all weights by the paper's sink-aware Wanda; no speed by itself", sparsity=Sparsity("sink", 0.5)),
     "memory": Preset(
         "half of all weights by sink-aware SparseGPT, stored as a bitmask; int8 weights",

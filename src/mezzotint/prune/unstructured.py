@@ -4,96 +4,21 @@ Magnitude; movement (arXiv 2005.07683) and its Taylor and Fisher relatives at fi
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mezzotint.analysis.sinks import SinkRule
-from mezzotint.fields import check
 from mezzotint.models.transformer import Attend, Layer, Scope, Transformer
 from mezzotint.prune import masks
-from mezzotint.prune.calibration import NOISES, Calibration, Exposure, exposures
+from mezzotint.prune.calibration import Calibration, Exposure, exposures
+from mezzotint.prune.gradients import gradient_scores
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import NAMES, SITE_OF, SITES, Stream, inputs, layers_of, matrices, no_grad, replace, sparsity_of, twin
 from mezzotint.prune.sparsegpt import Singular, solve
-
-SINK = ("sink", "sink-sparsegpt")
-HESSIAN = ("sparsegpt", "sink-sparsegpt")
-GRADIENTS = ("movement", "taylor", "fisher")
-METHODS = ("magnitude", *GRADIENTS, "wanda", "wanda-noised", "sparsegpt", *SINK)
-
-
-@dataclass(frozen=True)
-class Sparsity:
-    """How many weights go, and which.
-
-    method: "sink" (Wanda's score from activations in which sink positions count less; noised text, dense activations of all layers at once), "sink-sparsegpt"
-        (the Hessian likewise; clean text, layer by layer), "wanda", "wanda-noised" (on the noised views that "sink" sees: the fair comparison), "sparsegpt",
-        "magnitude", or from gradients of the masked-diffusion loss: "fisher", "taylor", "movement" (signed, so noisy at a trained optimum).
-    ratio: share of every matrix that is pruned, in (0, 1). pattern: "none" or N:M (2:4, 4:8), which must prune the same share.
-    noise: "auto" (as the released code: "steps" for LLaDA, "uniform" for Dream), "steps" or "uniform", see `Calibration`.
-    rule: what a sink is. average: "per_step" or "mean" over the views of a sample, for "sink"; the paper writes the mean, its code takes each step.
-    instability: weigh down only sinks that come and go. sequential: "sink" layer by layer behind pruned layers, as Wanda does it, instead of all at once.
-    adaptive: Wanda's variant, rows lose the same share of their importance. early: sparser early layers: ratio + early at the first, ratio - early at the last.
-    damping: of SparseGPT's Hessian, relative to its mean diagonal. batch: samples (of one length) that are run together.
-    """
-
-    method: str = "sink"
-    ratio: float = 0.5
-    pattern: str = "none"
-    noise: str = "auto"
-    rule: SinkRule = field(default_factory=SinkRule)
-    average: str = "per_step"
-    instability: bool = False
-    sequential: bool = False
-    adaptive: bool = False
-    early: float = 0.0
-    damping: float = 0.01
-    batch: int = 1
-
-    def __post_init__(self) -> None:
-        check("sparsity", self)
-        group = masks.parse_pattern(self.pattern)
-        if self.method not in METHODS:
-            raise ValueError(f"method={self.method!r} is unknown; accepted: {', '.join(METHODS)}")
-        if not 0 < self.ratio < 1:
-            raise ValueError(f"ratio={self.ratio} must lie between 0 and 1")
-        if group is not None and self.ratio != group[0] / group[1]:
-            raise ValueError(f"ratio={self.ratio} does not fit pattern={self.pattern}, which prunes {group[0] / group[1]:g}")
-        if self.noise not in ("auto", *NOISES):
-            raise ValueError(f"noise={self.noise!r} is unknown; accepted: auto, {', '.join(NOISES)}")
-        if self.average not in ("per_step", "mean"):
-            raise ValueError(f"average={self.average!r} is unknown; accepted: per_step, mean")
-        if not 0 < self.ratio + abs(self.early) < 1 or self.ratio - abs(self.early) <= 0:
-            raise ValueError(f"early={self.early} takes a layer's ratio out of (0, 1) at ratio={self.ratio}")
-        if not 0 < self.damping <= 1 or self.batch < 1:
-            raise ValueError(f"damping={self.damping} must lie in (0, 1] and batch={self.batch} be at least 1")
-        self.refuse_unused(group)
-
-    def refuse_unused(self, group: tuple[int, int] | None) -> None:
-        """An option that the method would ignore is an error."""
-        uses = {
-            "rule": self.method in SINK,
-            "instability": self.method in SINK,
-            "average": self.method == "sink",
-            "sequential": self.method == "sink",
-            "adaptive": self.method in ("wanda", "wanda-noised", "sink") and group is None,
-            "early": group is None,
-            "damping": self.method in HESSIAN,
-            "noise": self.method in (*SINK, *GRADIENTS, "wanda-noised"),
-            "batch": self.method != "magnitude",
-        }
-        defaults = {f.name: f.default if f.name != "rule" else SinkRule() for f in fields(self)}
-        for name, used in uses.items():
-            if not used and getattr(self, name) != defaults[name]:
-                raise ValueError(f"{name}={getattr(self, name)!r} has no effect with method={self.method!r} and pattern={self.pattern!r}; leave it out")
-
-    def at(self, layer: int, layers: int) -> float:
-        """The ratio of one layer."""
-        return self.ratio if layers < 2 else self.ratio + self.early - 2 * self.early * layer / (layers - 1)
+from mezzotint.prune.sparsity import GRADIENTS, HESSIAN, SINK, Sparsity
 
 
 class Statistic:
@@ -152,8 +77,7 @@ def sparsify(
         for index, layer in enumerate(work.layers):
             work.prune(index, {name: linear.weight.float().abs() for name, linear in matrices(layer).items()})
     elif settings.method in GRADIENTS:
-        for index, scores in enumerate(gradient_scores(work)):
-            work.prune(index, scores)
+        work.by_gradients()
     elif settings.method == "sink" and not settings.sequential:
         work.at_once()
     else:
@@ -198,6 +122,13 @@ class Work:
             self.tell("calibration", number, len(self.data.samples))
         for index, statistic in enumerate(seen):
             self.prune(index, self.scores(index, statistic, 1))
+
+    def by_gradients(self) -> None:
+        """All layers from the loss of the dense model."""
+        samples = self.data.samples
+        found = gradient_scores(self.model, self.exposures(), samples, self.settings.method, lambda done: self.tell("calibration", done, len(samples)))
+        for index, scores in enumerate(found):
+            self.prune(index, scores)
 
     def layer_by_layer(self) -> None:
         """Each layer sees what the pruned layers before it give out."""
@@ -290,37 +221,3 @@ class Seeing:
         self.seen[index].weight = self.weight
         with inputs(layer, self.seen[index].look):
             return layer(index, x, cos, sin, scope, attend, None)
-
-
-def gradient_scores(work: Work) -> Iterator[dict[str, Tensor]]:
-    """movement: -Σ g·W, taylor: |Σ g·W|, fisher: Σ (g·W)², over the views of all samples; g the gradient of the masked-diffusion loss."""
-    settings, mask_id = work.settings, work.model.config.mask_id
-    linears = [matrices(layer) for layer in work.layers]
-    total = [{name: torch.zeros_like(linear.weight, dtype=torch.float32) for name, linear in layer.items()} for layer in linears]
-    for layer in linears:
-        for linear in layer.values():
-            linear.weight = torch.nn.Parameter(linear.weight.detach().clone(), requires_grad=True)
-    for number, batch in work.exposures():
-        samples = work.data.samples[number - len(batch[0].tokens) : number]
-        clean = torch.stack([sample.ids for sample in samples])
-        for exposure in batch:
-            masked = (exposure.tokens == mask_id) & (clean != mask_id)
-            if not masked.any():
-                continue
-            with torch.enable_grad():
-                logits = work.model(exposure.tokens.to(work.model.device), predict=torch.arange(clean.shape[1]))
-                cost = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), clean.to(logits.device), reduction="none")
-                loss = (cost * masked.to(cost.device)).sum() / masked.float().mean() / masked.numel()
-            loss.backward()
-            for layer, sums in zip(linears, total, strict=True):
-                for name, linear in layer.items():
-                    assert linear.weight.grad is not None
-                    change = linear.weight.grad.float() * linear.weight.float()
-                    sums[name] += change.square() if settings.method == "fisher" else change
-                    linear.weight.grad = None
-        work.tell("calibration", number, len(work.data.samples))
-    for layer in linears:
-        for linear in layer.values():
-            linear.weight = torch.nn.Parameter(linear.weight.detach(), requires_grad=False)
-    for sums in total:
-        yield {name: -value if settings.method == "movement" else value.abs() for name, value in sums.items()}

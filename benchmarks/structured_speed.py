@@ -1,0 +1,90 @@
+"""What removing heads and neurons gains and loses: the goal of the preset `balanced` with its bound on quality, and curves of speed against loss.
+
+python benchmarks/structured_speed.py --rows structured_speed.jsonl
+python benchmarks/structured_speed.py --quick
+
+Speed is a forward of --length tokens, dense and pruned in turn within one run. `speedup`, `parameter_ratio`, `quality_drop` and `quality_drop_threshold`
+are of the model that keeps the bound, on held-out samples of its own; the `curve` knows no bound. Rows are kept in --rows and gone on from.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from machine import stamp
+from rows import Rows
+
+import mezzotint as mz
+from mezzotint.evaluation.predictions import weights_digest
+from mezzotint.prune import speed
+from mezzotint.prune.calibration import from_suite
+from mezzotint.prune.pruner import SinkAwarePruner
+from mezzotint.prune.settings import Structured
+
+HEADLINE = ("speedup", "flops_ratio", "parameter_ratio", "memory_ratio", "quality_drop", "quality_drop_standard_error", "quality_drop_threshold")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="checkpoint folder or hub id (default: the bundled model)")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="keep the rows there (JSON lines) and go on from them")
+    parser.add_argument("--target", type=float, default=1.3, help="speed to be reached within the bound (default: 1.3)")
+    parser.add_argument("--threshold", type=float, default=0.05, help="largest relative increase of the likelihood bound (default: 0.05)")
+    parser.add_argument("--length", type=int, default=512, help="canvas the speed is measured at (default: 512)")
+    parser.add_argument("--targets", type=float, nargs="*", default=[1.1, 1.2, 1.3, 1.5], help="of the curve")
+    parser.add_argument("--rankings", nargs="*", default=["combined", "importance", "instability"], help="of the curve")
+    parser.add_argument("--samples", type=int, default=192, help="calibration samples (default: 192)")
+    parser.add_argument("--sample-length", type=int, default=128, help="their length, and that of validation and test samples (default: 128)")
+    parser.add_argument("--repeats", type=int, default=25, help="pairs of forwards per measurement (default: 25)")
+    parser.add_argument("--quick", action="store_true", help="little of everything: shows that it works, measures nothing")
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
+    args = parser.parse_args()
+    if args.quick:
+        args.samples, args.sample_length, args.length, args.targets, args.rankings, args.repeats = 8, 48, 96, [1.1], ["importance"], 3
+    model, tokenizer = mz.load(args.model)
+    settings = {k: v for k, v in vars(args).items() if k not in ("rows", "json", "quick")} | {"weights": weights_digest(model)}
+    rows = Rows(args.rows, settings)
+    data, validation, test = (
+        list(from_suite(tokenizer, count=count, length=args.sample_length, seed=seed, held_out=held))
+        for count, seed, held in ((args.samples, 200, False), (max(8, args.samples // 2), 201, False), (max(8, args.samples // 2), 1, True))
+    )
+    base = Structured(length=args.length, predicted=min(32, args.length), cost="flops" if args.quick else "measured", passes=1 if args.quick else 3)
+    begun = time.monotonic()
+
+    def pruner(**changes: Any) -> SinkAwarePruner:
+        import dataclasses
+
+        return SinkAwarePruner(model, data, validation_data=validation, settings=dataclasses.replace(base, **changes))
+
+    def measured(maker: SinkAwarePruner, target: float, threshold: float) -> dict[str, Any]:
+        pruned = maker.prune(target, threshold)
+        told = {name: pruned.report[name] for name in ("reached", "kept_heads", "kept_neurons")} | {"validation_drop": pruned.report["quality_drop"]}
+        found = maker.evaluate(pruned, test, repeats=args.repeats)
+        return {"target_speedup": target} | {name: value for name, value in found.items() if name != "layers"} | told
+
+    def say(row: dict[str, Any]) -> None:
+        if not args.json:
+            text = f"{row['row']:32} {row['speedup']:.2f}x  parameters {row['parameter_ratio']:.0%}  loss {row['quality_drop']:+.1%}"
+            print(f"{time.monotonic() - begun:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+    say(goal := rows.row("goal", lambda: measured(pruner(), args.target, args.threshold)))
+    curve = []
+    for ranking in args.rankings:
+        maker = None
+        for target in args.targets:
+            name = f"{ranking} {target:g}"
+            if name not in rows.found:
+                maker = maker or pruner(ranking=ranking, passes=1)
+                rows.row(name, lambda m=maker, t=target, r=ranking: {"ranking": r} | measured(m, t, 10.0))
+            say(rows.found[name])
+            curve.append(rows.found[name])
+    noise = speed.compare(model, model, length=args.length, predicted=base.predicted, repeats=args.repeats)["speedup"]
+    headline = {name: goal[name] for name in HEADLINE} | {"reached": goal["reached"], "target_speedup": args.target, "length": args.length}
+    print(json.dumps(headline | {"goal": goal, "curve": curve, "dense_against_itself": noise, "settings": settings, "quick": args.quick, **stamp()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Plans tried until the speed is reached within the quality that may be lost, or the bound forbids more."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mezzotint.evaluation.comparison import likelihood, paired_increase
+from mezzotint.models.transformer import Transformer
+from mezzotint.prune.allocation import Plan, cost_of
+from mezzotint.prune.groundwork import Tell
+from mezzotint.prune.journal import Journal
+from mezzotint.prune.matrices import Stream, layers_of, twin
+from mezzotint.prune.settings import Goal, Structured
+from mezzotint.prune.structure import Kept, settle, size_of, without_layers
+from mezzotint.prune.walking import Walk, Walker
+
+if TYPE_CHECKING:
+    from mezzotint.prune.pruner import SinkAwarePruner
+
+
+class Search:
+    """One call of `prune`."""
+
+    def __init__(self, pruner: "SinkAwarePruner", settings: Structured, goal: Goal, journal: Journal, tell: Tell):
+        self.pruner, self.settings, self.goal, self.journal = pruner, settings, goal, journal
+        self.original = pruner.model
+        self.found: tuple[float, float, Walk] | None = None
+        self.history: list[dict[str, Any]] = []
+        self.dense, self.dropped = self.thin()
+        self.ground = pruner.groundwork(settings, self.dense, self.dropped, journal, tell)
+        self.walker = Walker(self.dense, pruner.exposures(), settings, self.ground.instability, self.drop, journal, tell)
+
+    def thin(self) -> tuple[Transformer, list[int]]:
+        """Without the layers that may go, least influence first, while they cost at most half of the quality that may be lost."""
+        model, gone = self.pruner.model, []
+        if not self.settings.drop_layers:
+            return model, gone
+        influence = block_influence(self.pruner)
+        for index in influence.argsort().tolist():
+            if index in self.settings.protect or len(gone) >= len(influence) // 4:
+                continue
+            tried = without_layers(self.pruner.model, [*gone, index])
+            if self.drop(tried) <= self.goal.quality_drop_threshold / 2:
+                gone.append(index)
+                model = tried
+        return model, sorted(gone)
+
+    def drop(self, model: Transformer) -> float:
+        return paired_increase(likelihood(model, self.pruner.checks), self.pruner.dense_quality).relative
+
+    def best(self) -> tuple[Walk, dict[str, Any]]:
+        """Plans until the speed is reached within the bound; else the fastest that keeps within it. Its model, and the report."""
+        goal = self.goal
+        exact = self.settings.cost == "flops"
+        aim = goal.target_speedup if exact else goal.target_speedup * 1.02
+        low, high = 1.0, float("inf")
+        for number in range(2 * self.settings.passes):
+            drop, reached, predicted = self.attempt(f"pass-{number}", aim, careful=False)
+            if drop <= goal.quality_drop_threshold:
+                low = aim
+                if abs(reached / goal.target_speedup - 1) <= 0.02 or (exact and high == float("inf")):
+                    break
+                if high == float("inf"):
+                    if number + 1 >= self.settings.passes or min(predicted, reached) <= 1:
+                        break
+                    aim = 1 + (goal.target_speedup - 1) * (predicted - 1) / (reached - 1)
+                    continue
+            elif high == float("inf"):
+                self.attempt(f"pass-{number}-careful", aim, careful=True)
+                high = aim
+            else:
+                high = aim
+            aim = (low + high) / 2
+        if self.found is None:
+            walk = Walk(twin(self.dense), [Kept.everything(s) for s in self.ground.shapes], [], [])
+            settle(walk.model)
+            self.found = self.measured(walk.model) if self.dropped else 1.0, self.drop(walk.model), walk
+        return self.found[2], self.report(*self.found)
+
+    def attempt(self, name: str, aim: float, *, careful: bool) -> tuple[float, float, float]:
+        """One plan carried out, and kept if it is the best so far: quality lost, speed, and the speed that was planned."""
+        plan = self.recall(f"{name}-plan", lambda: self.ground.plan_for(aim))
+        planned = self.ground.price.speedup(plan, self.ground.choices)
+        walk = self.walker.walk(plan, name, self.allowances(plan) if careful else None)
+        drop, reached = self.drop(walk.model), self.measured(walk.model)
+        self.history.append({"aim": aim, "speedup": reached, "quality_drop": drop, "put_back": walk.put_back})
+        if drop <= self.goal.quality_drop_threshold and (self.found is None or self.better(reached, self.found[0])):
+            self.found = reached, drop, walk
+        return drop, reached, planned
+
+    def allowances(self, plan: Plan) -> list[float]:
+        """The part of the quality that may be lost after each layer: as large as the part of the time that was saved."""
+        totals = zip(plan.units, self.ground.choices.unit_totals, plan.neurons, self.ground.choices.neuron_totals, strict=True)
+        saved = [self.ground.price.heads[i] * u / ut + self.ground.price.neurons[i] * n / nt for i, (u, ut, n, nt) in enumerate(totals)]
+        return [self.goal.quality_drop_threshold * sum(saved[: i + 1]) / max(sum(saved), 1e-12) for i in range(len(saved))]
+
+    def measured(self, model: Transformer) -> float:
+        """Times as fast as the original model."""
+        return 1 / cost_of(model, self.original, self.ground.length, self.ground.predicted, self.settings.cost, repeats=15)
+
+    def better(self, new: float, old: float) -> bool:
+        """Nearer to the target from above, or faster while below it."""
+        target = self.goal.target_speedup
+        return new > old if old < target else target <= new < old
+
+    def recall(self, name: str, make: Callable[[], Plan]) -> Plan:
+        """A plan from the journal, or a new one that is put there."""
+        found = self.journal.info(name)
+        plan = Plan(tuple(found["units"]), tuple(found["neurons"])) if found else make()
+        self.journal.put(name, {}, {"units": plan.units, "neurons": plan.neurons})
+        return plan
+
+    def report(self, reached: float, drop: float, walk: Walk) -> dict[str, Any]:
+        before, after = size_of(self.original), size_of(walk.model)
+        goal = self.goal
+        return {
+            "target_speedup": goal.target_speedup,
+            "speedup": reached,
+            "cost": self.settings.cost,
+            "length": self.ground.length,
+            "quality_drop_threshold": goal.quality_drop_threshold,
+            "quality_drop": drop,
+            "quality_drop_standard_error": paired_increase(likelihood(walk.model, self.pruner.checks), self.pruner.dense_quality).error,
+            "reached": reached >= 0.95 * goal.target_speedup and drop <= goal.quality_drop_threshold,
+            "parameter_ratio": after["parameters"] / before["parameters"],
+            "memory_ratio": after["bytes"] / before["bytes"],
+            "layers_dropped": self.dropped,
+            "kept_heads": [len(kept.heads) for kept in walk.kept],
+            "kept_neurons": [len(kept.neurons) for kept in walk.kept],
+            "drop_after_layer": [None if math.isnan(drop) else drop for drop in walk.drops],
+            "history": self.history,
+            "settings": dataclasses.asdict(self.settings),
+            "attention": self.pruner.analyze_attention_dynamics().summary(),
+        }
+
+
+@torch.no_grad()
+def block_influence(pruner: "SinkAwarePruner") -> Float[Tensor, " layers"]:
+    """1 - cosine of what enters and leaves each layer, averaged (ShortGPT, arXiv 2403.03853)."""
+    stream = Stream(pruner.model, [e.tokens for e in pruner.exposures()])
+    found = []
+    for _ in layers_of(pruner.model):
+        before = stream.x
+        stream.advance()
+        similar = [torch.nn.functional.cosine_similarity(a.float(), b.float(), dim=-1).mean() for a, b in zip(before, stream.x, strict=True)]
+        found.append(1 - torch.stack(similar).mean())
+    return torch.stack(found).cpu()
