@@ -91,8 +91,12 @@ def test_every_line_is_answered_as_if_it_were_alone(engine, tmp_path):
         "3": mz.generate(model, tokenizer, LINES[2]["prompt"], RECIPE.with_(max_tokens=5), chat=False),
         "dual": mz.generate(model, tokenizer, LINES[6]["prompt"], dual),
     }.items():
-        assert (found[id]["text"], found[id]["finish_reason"], found[id]["forwards"]) == (expected.text, expected.finish_reason, expected.forwards)
+        assert (found[id]["text"], found[id]["finish_reason"]) == (expected.text, expected.finish_reason)
         assert found[id]["completion_tokens"] == len(expected.tokens)
+    for row in found.values():
+        number = row["line"]
+        (alone,) = answer(engine, write(tmp_path / f"in{number}.jsonl", [LINES[number - 1]]), tmp_path / f"out{number}.jsonl")[0].values()
+        assert (alone["text"], alone["forwards"]) == (row["text"], row["forwards"])
     gaps = mz.infill(model, tokenizer, LINES[3]["text"], RECIPE)
     assert (found["gaps"]["text"], tuple(found["gaps"]["fills"])) == (gaps.text, gaps.fills)
     assert found["suffix"]["text"] == mz.infill(model, tokenizer, f"{LINES[4]['prompt']}[[3]]\n", RECIPE).text

@@ -35,6 +35,13 @@ def implementation(owner: str, impl: str) -> None:
         raise ValueError(f"{owner} impl={impl!r} is unknown; accepted: auto, {', '.join(IMPLEMENTATIONS)}")
 
 
+def least(device_type: str) -> int:
+    """Visible positions from which impl="auto" may be sparse on a device."""
+    if device_type != "cpu":
+        return min(LEAST["flex"], LEAST["triton"])
+    return LEAST["reference" if available("native", device_type) else "native"]
+
+
 def choose_implementation(q: Tensor, visible: int, size: int) -> str | None:
     """The fastest implementation for these rows, None for dense attention."""
     kind, dim = q.device.type, q.shape[-1]

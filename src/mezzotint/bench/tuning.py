@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mezzotint.attention.sparsed import LEAST
+from mezzotint.attention.sparsed import least
 from mezzotint.bench.contest import difference, frontier
 from mezzotint.bench.questions import Answer, Question, put
 from mezzotint.canvas import Canvas
@@ -53,7 +53,7 @@ def hand_written(reference: Recipe, longest: int, device: str) -> dict[str, Reci
     for name, known in RECIPES.items():
         mine = known.recipe
         foreign = isinstance(mine.commit, BLOCK_RULES) and not isinstance(reference.commit, BLOCK_RULES)
-        short = mine.attention != reference.attention and longest < LEAST.get(device, 0)
+        short = mine.attention != reference.attention and longest < least(device)
         whole = mine.suffix != reference.suffix and reference.width >= reference.gen_length
         if foreign or short or whole:
             continue
@@ -79,7 +79,7 @@ def space(reference: Recipe, longest: int, device: str) -> dict[str, Recipe]:
     for block in blocks:
         width = block.get("block_length", reference.width)
         suffixes = [{}] + ([{"suffix": text} for text in ("none", *(f"dpad:window={window}" for window in windows))] if width < reference.gen_length else [])
-        attentions = [{}] + ([{"attention": text} for text in SPARSE] if longest >= LEAST.get(device, 0) else [])
+        attentions = [{}] + ([{"attention": text} for text in SPARSE] if longest >= least(device) else [])
         for changes in ({**block, **c, **k, **s, **a} for c in COMMITS for k in CACHES for s in suffixes for a in attentions):
             try:
                 recipe = reference.with_(**changes)

@@ -73,6 +73,8 @@ class Compiler:
             out, _ = await asyncio.wait_for(worker.communicate(given.encode()), self.seconds)
         except TimeoutError:
             raise GrammarError(f"the grammar takes longer than {self.seconds:g} s to compile; make it smaller") from None
+        except (OSError, RuntimeError):  # it is gone before it was told all: uvloop says RuntimeError
+            raise CompilerBusy("the process that compiles grammars could not be started or was ended; try again later") from None
         finally:
             if worker.returncode is None:
                 worker.kill()

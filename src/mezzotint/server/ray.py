@@ -31,6 +31,7 @@ def application(settings: ServerSettings, replicas: Replicas) -> serve.Applicati
     """What Ray Serve runs. Everything a replica is made from is in the settings."""
     engine = settings.engine
 
+    @typing.no_type_check  # it travels to the replicas, which a wrapper made by a type checker does not
     def build() -> FastAPI:
         return create_app(settings, made(engine))
 
