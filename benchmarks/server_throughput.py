@@ -1,7 +1,7 @@
 """Tokens per second of one request at a time and of several at once: the same requests, in turns, through a server over HTTP and through the engine alone.
 
 Clients work in a closed loop: each sends its next request when its last one is answered, so all places stay taken. Tokens are those of the answers, not of
-the canvas. `RECOMMENDED` is what docs/serving.md recommends for serving; "plain" is what a server does without --recipe.
+the canvas. "plain" is what a server does without --recipe; `RECOMMENDED` is what docs/serving.md recommends.
 
 python benchmarks/server_throughput.py --json
 """
@@ -25,8 +25,8 @@ from mezzotint.engine import Engine, EngineSettings, Request
 from mezzotint.evaluation.suite import questions
 from mezzotint.generation import encode
 
-RECOMMENDED = "dual+gen_length=8+block_length=8"
-RECIPES = ("plain", "threshold", "dual", "dual+gen_length=16+block_length=16", RECOMMENDED)
+RECOMMENDED = "dual"
+RECIPES = ("plain", "threshold", RECOMMENDED, "dual+gen_length=16+block_length=16", "dual+gen_length=8+block_length=8")
 
 Answer = Callable[[int], Awaitable[int]]
 """Number of a request -> tokens of its answer."""
