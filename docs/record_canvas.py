@@ -14,7 +14,7 @@ import mezzotint as mz
 from mezzotint.cli.watch import Watch
 from mezzotint.generation import encode
 
-PROMPT = sys.argv[1] if len(sys.argv) > 1 else "Mia has 14 apples. Mia buys 9 more. Ben brings 7 more. How many apples are there now?"
+PROMPT = sys.argv[1] if len(sys.argv) > 1 else "Sue has 9 flags. Ada has 8 more than Sue. Yan has twice as many as Ada. How many flags does Yan have?"
 RECIPE = mz.Recipe(gen_length=64, block_length=32, commit=mz.Threshold(0.9))
 
 model, tokenizer = mz.load()
