@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from lines import Lines
 from machine import stamp
 from sparsed_quality import IMPL, EveryStep, tile
 from torch import Tensor
@@ -112,17 +113,15 @@ def main() -> None:
     warnings.simplefilter("ignore", UserWarning)
     model, tokenizer = mz.load(args.model)
     about = {"weights": weights_digest(model), "select": args.select}
-    lines = [json.loads(line) for line in args.keep.read_text().splitlines()] if args.keep and args.keep.exists() else []
-    done = {(line["task"], line["nth"]): line for line in lines if line["about"] == about}
+    kept = Lines(args.keep)
+    done = {(line["task"], line["nth"]): line for line in kept.found if line["about"] == about}
     found = []
     for task in args.tasks:
         for nth, example in enumerate(questions(task, 1 if args.quick else args.count)):
             if (task, nth) not in done:
                 prompt = torch.tensor([encode(tokenizer, example.prompt)])
                 done[task, nth] = {"task": task, "nth": nth, "about": about, **observe(model, prompt, args.select)}
-                if args.keep:
-                    with args.keep.open("a") as file:
-                        print(json.dumps(done[task, nth]), file=file, flush=True)
+                kept.add(done[task, nth])
                 if not args.json:
                     print(task, nth, done[task, nth]["same_tokens"], flush=True)
             found.append(done[task, nth])

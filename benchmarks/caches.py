@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from machine import stamp
-from samples import Clock, Samples, figures, show, take_turns
+from samples import figures, put_to_all, show
 
 import mezzotint as mz
 from mezzotint.bench.contest import frontier
-from mezzotint.evaluation.suite import questions
 from mezzotint.evaluation.tasks import TASKS
 from mezzotint.recipes import RECIPES
 
@@ -128,16 +127,8 @@ def main() -> None:
     plain = mz.Recipe(gen_length=args.gen_length, block_length=32)
     caches = swept(plain)
     stages = {"none": plain, **{f"{cache}, refresh {i}": recipe for cache, found in caches.items() for i, recipe in found.items()}, **composed(plain)}
-    groups = [questions(task, count) for task in args.tasks]
-    asked = [(task, group[i]) for i in range(count) for task, group in zip(args.tasks, groups, strict=True)]
     settings = {"tasks": args.tasks, "gen_length": args.gen_length}
-    samples = Samples(args.samples, model, **settings, recipes={name: str(recipe) for name, recipe in stages.items()})
-
-    def report(text: str) -> None:
-        if not args.json:
-            print(text, flush=True)
-
-    answers = take_turns(model, tokenizer, asked, stages, samples, Clock(args.minutes), report)
+    answers = put_to_all(args, model, tokenizer, stages, count, settings)
     rows = [figures(name, recipe, answers[name], answers["none"]) for name, recipe in stages.items()]
     for row, there in zip(rows, frontier([(r["seconds"], r["exact_match"]) for r in rows]), strict=True):
         row["on_frontier"] = there

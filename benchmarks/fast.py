@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from machine import stamp
-from samples import Clock, Samples, figures, show, take_turns
+from samples import figures, put_to_all, show
 
 import mezzotint as mz
 from mezzotint.commit import Rule
-from mezzotint.evaluation.suite import paired, questions
+from mezzotint.evaluation.suite import paired
 from mezzotint.evaluation.tasks import TASKS
 from mezzotint.recipes import RECIPES
 
@@ -67,16 +67,8 @@ def main() -> None:
     count, gen_length = (1, 64) if args.quick else (args.count, args.gen_length)
     model, tokenizer = mz.load(args.model)
     stages = recipes(gen_length)
-    groups = [questions(task, count) for task in args.tasks]
-    asked = [(task, group[i]) for i in range(count) for task, group in zip(args.tasks, groups, strict=True)]
     settings = {"tasks": args.tasks, "gen_length": gen_length}
-    samples = Samples(args.samples, model, **settings, recipes={name: str(recipe) for name, recipe in stages.items()})
-
-    def report(text: str) -> None:
-        if not args.json:
-            print(text, flush=True)
-
-    answers = take_turns(model, tokenizer, asked, stages, samples, Clock(args.minutes), report)
+    answers = put_to_all(args, model, tokenizer, stages, count, settings)
     rows = []
     for name, recipe in stages.items():
         mine, plain = answers[name], answers["plain"]

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from lines import Lines
 from machine import stamp
 
 import mezzotint as mz
@@ -113,17 +114,16 @@ def main() -> None:
             row["composed_speedup"] = foreseen[0] / foreseen[2]
         return row | {"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
-    kept = [json.loads(line) for line in args.keep.read_text().splitlines()] if args.keep and args.keep.exists() else []
-    done = {row["length"]: row for row in kept if row["settings"] == settings and (row["length"] not in real or row.get("real_steps") == args.real_steps)}
+    kept = Lines(args.keep)
+    done = {row["length"]: row for row in kept.found if row["settings"] == settings and (row["length"] not in real or row.get("real_steps") == args.real_steps)}
     begun = time.perf_counter()
     kinds(1024, 1, 1)
     first_use = time.perf_counter() - begun
     rows = []
     for length in lengths:
         row = done.get(length) or row_of(length) | {"settings": settings}
-        if args.keep and length not in done:
-            with args.keep.open("a") as file:
-                print(json.dumps(row), file=file, flush=True)
+        if length not in done:
+            kept.add(row)
         rows.append({name: value for name, value in row.items() if name != "settings"})
         if not args.json:
             print(json.dumps(rows[-1]), flush=True)

@@ -15,10 +15,10 @@ import json
 from pathlib import Path
 
 from machine import stamp
-from samples import Clock, Samples, figures, show, take_turns
+from samples import figures, put_to_all, show
 
 import mezzotint as mz
-from mezzotint.evaluation.suite import paired, questions
+from mezzotint.evaluation.suite import paired
 from mezzotint.evaluation.tasks import TASKS
 
 
@@ -45,16 +45,8 @@ def main() -> None:
     count = 1 if args.quick else args.count
     model, tokenizer = mz.load(args.model)
     stages = recipes(args.gen_length)
-    groups = [questions(task, count) for task in args.tasks]
-    asked = [(task, group[i]) for i in range(count) for task, group in zip(args.tasks, groups, strict=True)]
     settings = {"tasks": args.tasks, "gen_length": args.gen_length}
-    samples = Samples(args.samples, model, **settings, recipes={name: str(recipe) for name, recipe in stages.items()})
-
-    def report(text: str) -> None:
-        if not args.json:
-            print(text, flush=True)
-
-    answers = take_turns(model, tokenizer, asked, stages, samples, Clock(args.minutes), report)
+    answers = put_to_all(args, model, tokenizer, stages, count, settings)
     first = next(iter(stages))
     rows = [figures(name, recipe, answers[name], answers[first]) for name, recipe in stages.items()]
     if not args.json:

@@ -1,5 +1,6 @@
 """Answers kept on disk one by one, so that a benchmark that was cut off goes on where it stopped; and the clock that cuts it off."""
 
+import argparse
 import dataclasses
 import json
 import statistics
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lines import Lines
 
 import mezzotint as mz
 from mezzotint.evaluation.predictions import weights_digest
-from mezzotint.evaluation.suite import paired
+from mezzotint.evaluation.suite import paired, questions
 from mezzotint.evaluation.tasks import TASKS
 from mezzotint.evaluation.tasks.example import Example
 from mezzotint.models.transformer import Transformer
@@ -27,29 +29,16 @@ class Samples:
     def __init__(self, path: Path | None, model: Transformer, **settings: Any):
         conditions = {"weights": weights_digest(model), "threads": torch.get_num_threads(), "torch": torch.__version__, **settings}
         conditions = json.loads(json.dumps(conditions))
-        self.known: dict[str, dict[str, Any]] = {}
-        self.file = None
-        if path is None:
-            return
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
-        whole = [json.loads(line) for line in lines[:-1]]  # what a kill left of the last line is not behind a line end
-        if whole:
-            different = [name for name in conditions if whole[0].get(name) != conditions[name]]
+        self.lines = Lines(path)
+        kept = self.lines.found
+        if kept:
+            different = [name for name in conditions if kept[0].get(name) != conditions[name]]
             if different:
                 name = different[0]
-                raise SystemExit(f"samples={str(path)!r} were taken with {name}={whole[0].get(name)}, this is {conditions[name]}; give another file")
-        self.known = {sample.pop("key"): sample for sample in whole[1:]}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("r+b" if path.exists() else "wb")
-        self.file.seek(sum(len(line) + 1 for line in lines[:-1]))
-        self.file.truncate()
-        if not whole:
-            self._write(conditions)
-
-    def _write(self, values: dict[str, Any]) -> None:
-        if self.file is not None:
-            self.file.write(json.dumps(values).encode() + b"\n")
-            self.file.flush()
+                raise SystemExit(f"samples={str(path)!r} were taken with {name}={kept[0].get(name)}, this is {conditions[name]}; give another file")
+        else:
+            self.lines.add(conditions)
+        self.known: dict[str, dict[str, Any]] = {sample.pop("key"): sample for sample in kept[1:]}
 
     def get(self, *key: Any) -> dict[str, Any] | None:
         """The sample of that key, if it was taken."""
@@ -59,7 +48,7 @@ class Samples:
         """Keep one answer: its text and what it cost, and whatever else is given."""
         cost = {name: getattr(result, name) for name in ("text", "seconds", "forwards", "positions_computed")}
         sample = {**cost, "tokens": len(result.tokens), **more}
-        self._write({"key": json.dumps(key), **sample})
+        self.lines.add({"key": json.dumps(key), **sample})
         self.known[json.dumps(key)] = sample
         return sample
 
@@ -112,6 +101,21 @@ def take_turns(
         if done % 10 == 0:
             report(f"{done} of {len(asked)} questions, {time.monotonic() - begun:.0f} s")
     return {name: [samples.known[json.dumps((number, name))] for number in range(done)] for name in names}
+
+
+def put_to_all(
+    args: argparse.Namespace, model: Transformer, tokenizer: Any, stages: Mapping[str, mz.Recipe], count: int, settings: dict[str, Any]
+) -> dict[str, list[dict[str, Any]]]:
+    """`count` questions of every task of --tasks in turn to every recipe: what --samples, --minutes and --json ask of `take_turns`."""
+    groups = [questions(task, count) for task in args.tasks]
+    asked = [(task, group[i]) for i in range(count) for task, group in zip(args.tasks, groups, strict=True)]
+    samples = Samples(args.samples, model, **settings, recipes={name: str(recipe) for name, recipe in stages.items()})
+
+    def report(text: str) -> None:
+        if not args.json:
+            print(text, flush=True)
+
+    return take_turns(model, tokenizer, asked, stages, samples, Clock(args.minutes), report)
 
 
 def figures(name: str, recipe: mz.Recipe, mine: list[dict[str, Any]], first: list[dict[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lines import Lines
 from machine import stamp
 
 import mezzotint as mz
@@ -136,8 +137,8 @@ def main() -> None:
         arms[task] = (ablations if args.ablations else fixed)(length, gen_length, args.select)
 
     about = {"weights": weights_digest(model), "select": args.select, "together": args.together}
-    lines = [json.loads(line) for line in args.keep.read_text().splitlines()] if args.keep and args.keep.exists() else []
-    answered = {(line["task"], line["arm"], line["from"], line["to"]): line for line in lines if line["about"] == about}
+    kept = Lines(args.keep)
+    answered = {(line["task"], line["arm"], line["from"], line["to"]): line for line in kept.found if line["about"] == about}
     found: dict[tuple[str, str], list[dict]] = {}
     deadline = time.monotonic() + 60 * args.minutes
     for begin in range(0, max(map(len, asked.values())), args.together):
@@ -153,9 +154,7 @@ def main() -> None:
                     line = dict(zip(("task", "arm", "from", "to"), key, strict=True)) | {"about": about, "attention": repr(attention)}
                     line |= {"right": [o.right for o in outcomes], "forwards": [o.forwards for o in outcomes], "seconds": time.monotonic() - started}
                     answered[key] = line
-                    if args.keep:
-                        with args.keep.open("a") as file:
-                            print(json.dumps(line), file=file, flush=True)
+                    kept.add(line)
                 found.setdefault((task, arm), []).append(answered[key])
                 if not args.json:
                     print(task, arm, sum(answered[key]["right"]), "of", len(some), flush=True)

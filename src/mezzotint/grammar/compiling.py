@@ -27,7 +27,7 @@ MOST_WAITING = 16
 
 
 class CompilerBusy(RuntimeError):
-    """Too many grammars wait to be compiled."""
+    """A grammar cannot be compiled now: too many wait, or the process that compiles ended early."""
 
 
 class Compiler:
@@ -41,7 +41,7 @@ class Compiler:
         self.waiting = 0
 
     async def compile(self, specification: Specification) -> Automaton:
-        """Raises GrammarError if it is not a grammar, matches nothing, or is beyond the limits; CompilerBusy if too many wait."""
+        """Raises GrammarError if it is not a grammar, matches nothing, or is beyond the limits; CompilerBusy if it cannot be compiled now."""
         if specification not in self.known:
             if self.waiting >= MOST_WAITING:
                 raise CompilerBusy(f"{self.waiting} grammars are being compiled already; try again later")
