@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,17 +19,19 @@ LONG_CANVASES = (128, 256, 512, 1024)
 MIX = {
     "repeat": 0.01,
     "recall": 0.02,
-    "retrieval": 0.13,
-    "lists": 0.18,
-    "table": 0.03,
-    "drill": 0.03,
-    "math": 0.38,
-    "tools": 0.15,
-    "code": 0.06,
+    "retrieval": 0.17,
+    "lists": 0.15,
+    "table": 0.05,
+    "drill": 0.02,
+    "math": 0.40,
+    "tools": 0.12,
+    "code": 0.05,
     "prose": 0.01,
 }
-GROUPED = 0.3
+GROUPED = 0.15
 """The share of word problems of which only results are masked."""
+SHOWN = 0.15
+"""The share of word problems that follow a worked example."""
 
 WHOLE = ("code", "prose", "repeat", "table")
 """Tasks that are documents rather than answers: what follows them is padding that noise leaves alone."""
@@ -37,16 +39,19 @@ WHOLE = ("code", "prose", "repeat", "table")
 
 @dataclass(frozen=True)
 class Item:
-    """Token ids, and the span [start, end) that noise may mask. Answers are padded with EOS, which noise may mask too.
+    """Token ids, and the span [start, end) that noise may mask. Answers end with EOS at `closed` and are padded with more of it, which noise may mask too.
 
     groups: if not empty, all that noise may mask, group by group: a result and its copies, so that none can be had by copying.
+    hidden: for every group what is masked with it and not asked for, so that the gap does not say how many digits a result has.
     """
 
     task: str
     ids: list[int]
     start: int
     end: int
+    closed: int
     groups: tuple[tuple[int, ...], ...] = ()
+    hidden: tuple[tuple[int, ...], ...] = ()
 
 
 def results(text: str, chained: bool) -> list[list[tuple[int, int]]]:
@@ -97,7 +102,7 @@ class Source(torch.utils.data.IterableDataset):
         while True:
             if drill is not None:
                 example = drill(rng)
-            elif task == "retrieval" and progress > 0.4 and rng.random() < 0.008:
+            elif task == "retrieval" and progress > 0.4 and rng.random() < 0.005:
                 example = retrieval.make(rng, False, words=rng.choice((150, 150, 150, 300, 300, 600, 1200, 2000)))
             else:
                 example = module.make(rng, False)
@@ -114,7 +119,7 @@ class Source(torch.utils.data.IterableDataset):
             ids = [self.bos]
             while len(ids) < length:
                 ids += [*self.encode(rng.choice(self.prose)), self.eos]
-            return Item(task, ids[:length], 1, length)
+            return Item(task, ids[:length], 1, length, length)
         example = self.example(task, progress)
         if task == "table":
             return self.table(example)
@@ -123,19 +128,34 @@ class Source(torch.utils.data.IterableDataset):
             before, gap, after = (self.encode(t) for t in (example.document[:start], example.answer, example.document[end:]))
             ids = [self.bos, *before, *gap, *after, self.eos]
             if rng.random() < 0.3:
-                return Item(task, ids, 1, len(ids))
-            return Item(task, ids, 1 + len(before), 1 + len(before) + len(gap))
-        chat = self.tokenizer.apply_chat_template([{"role": "user", "content": example.prompt}], add_generation_prompt=True, tokenize=False)
+                return Item(task, ids, 1, len(ids), len(ids))
+            end = 1 + len(before) + len(gap)
+            return Item(task, ids, 1 + len(before), end, end)
+        question = example.prompt
+        if task == "math" and rng.random() < SHOWN:
+            worked = self.example("math", progress)
+            question = f"Question: {worked.prompt}\nAnswer:\n{worked.answer}\n\nQuestion: {question}"
+        chat = self.tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False)
         prompt = self.encode(chat)
         answer, groups = self.grouped(example.answer, len(prompt), chained=task == "math")
-        asked = task == "drill" or (task == "math" and rng.random() < GROUPED)
+        asked = rng.random() < {"drill": 0.5, "math": GROUPED}.get(task, 0.0)
         ids = [*prompt, *answer, self.eos]
-        return Item(task, ids, len(prompt), len(ids), groups if asked else ())
+        return Item(task, ids, len(prompt), len(ids), len(ids), groups if asked else ())
 
     def table(self, example: Example) -> Item:
-        """Worked sums, of which the results are asked: a hundred times as many digits to work out as random masks ask of answers."""
+        """Worked sums, of which the results are asked: a hundred times as many digits to work out as random masks ask of answers.
+
+        Of most tables every other result is asked, with the token that ends it, and the line after it is hidden.
+        """
         ids, groups = self.grouped(example.document, 1, chained=False)
-        return Item("table", [self.bos, *ids], 1, 1 + len(ids), groups)
+        end = 1 + len(ids)
+        hidden: tuple[tuple[int, ...], ...] = ()
+        if self.rng.random() < 0.7:
+            first = self.rng.randrange(2)
+            pairs = list(zip(groups[first::2], groups[first + 1 :: 2], strict=False))
+            groups = tuple((*group, group[-1] + 1) for group, _ in pairs)
+            hidden = tuple(tuple(range(group[-1] + 2, after[-1] + 1)) for group, after in pairs)
+        return Item("table", [self.bos, *ids], 1, end, end, groups, hidden)
 
     def grouped(self, text: str, start: int, chained: bool) -> tuple[list[int], tuple[tuple[int, ...], ...]]:
         """A text's tokens, and where its results stand among them if its first token stands at `start`."""
@@ -151,12 +171,12 @@ class Source(torch.utils.data.IterableDataset):
         """A few tokens of the tasks, over and over: the densest lesson in looking up what stood beside the same token elsewhere."""
         length = self.rng.randint(6, 15)
         ids = self.rng.choices(self.words, k=length) * max(2, min(4, 46 // length))
-        return Item("repeat", [self.bos, *ids], 1, 1 + len(ids))
+        return Item("repeat", [self.bos, *ids], 1, 1 + len(ids), 1 + len(ids))
 
     def fit(self, item: Item, progress: float) -> tuple[int, Item] | None:
         """The bucket for an item, with its answer padded to the bucket's end; None if it is too long for now."""
         least = len(item.ids)
-        if item.task not in WHOLE and progress > 0.3 and self.rng.random() < 0.02:
+        if item.task not in WHOLE and progress > 0.3 and self.rng.random() < 0.01:
             least = max(least, item.start + self.rng.choice(LONG_CANVASES))
         bucket = next((b for b in BUCKETS if b >= least), None)
         longest = 128 if progress < 0.1 else 256 if progress < 0.3 else BUCKETS[-1]
@@ -164,7 +184,7 @@ class Source(torch.utils.data.IterableDataset):
             return None
         padded = item.ids + [self.eos] * (bucket - len(item.ids))
         end = item.end if item.task in WHOLE else bucket
-        return bucket, Item(item.task, padded, item.start, end, item.groups)
+        return bucket, replace(item, ids=padded, end=end)
 
     def __iter__(self) -> Iterator[list[Item]]:
         worker = torch.utils.data.get_worker_info()

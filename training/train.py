@@ -2,10 +2,10 @@
 
     python training/train.py --out runs/small --minutes 120 --prose wikitext-2/valid.txt
 
-Resumes from the checkpoint in --out. Each answer of length L has k ~ U{1..L} tokens masked and costs the mean
-cross-entropy over them; for a third of the answers the masked ones are the last k, which is the canvas that
-block-wise decoding meets. Of most worked sums only results are masked, each with its copies: elsewhere a result can
-be copied from the line below, and adding is never learned. The first 70 % of the time prefers few masks: what is then asked can be
+Resumes from the checkpoint in --out. Half of the answers of length L have k ~ U{1..L} tokens masked and cost the mean
+cross-entropy over them; of the others everything from some token on is masked, which is the canvas that block-wise
+decoding meets. Of some worked sums only results are masked, each with its copies: elsewhere a result can
+be copied from the line below, and adding is never learned. The first half of the time prefers few masks: what is then asked can be
 computed from what is seen, and copying and sums are learned sooner. Muon for the matrices, AdamW for the rest; the schedule follows the minutes spent.
 """
 
@@ -32,6 +32,10 @@ from mezzotint.models.transformer import Transformer
 
 REACH = 6
 """Tokens over which the weight of masked tokens at an answer's end falls to 1/e."""
+BLOCK = 16
+"""Tokens after the first masked one of which decoding may have written some."""
+PADDING = 0.1
+"""What a masked token of the padding weighs beside one of the answer."""
 
 PRESETS = {
     "cpu": {"hidden_size": 256, "layers": 5, "heads": 8, "mlp_size": 384, "vocab_size": 2048, "tokens": 4096},
@@ -63,29 +67,34 @@ def shape(preset: dict, tokenizer) -> ModelConfig:
 def noise(items: list[Item], generator: torch.Generator, sharpness: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Which tokens are masked (b, n), and the weight of each masked token's loss, summing to 1 per row.
 
-    sharpness 1 draws the share of masked tokens evenly (LLaDA's objective); above 1 prefers few masks. Of an item with groups whole groups are masked,
-    rather many than few. For a third of the other items the masked tokens are the last ones, and the first of them, which can be told from what is
-    seen, weigh most.
+    Three kinds of rows. Half have everything masked from some token of the answer on, the canvas that block-wise decoding meets; in a third of those
+    every other of the next BLOCK tokens is shown, as if surer ones had been written first. The first masked ones, which can be told from what is seen, weigh most.
+    Others have a share of tokens masked at random: sharpness 1 draws it evenly (LLaDA's objective), above 1 prefers few masks. Of an item with groups
+    whole groups are masked, rather many than few.
     """
-    length = len(items[0].ids)
+    size, length = len(items), len(items[0].ids)
     column = torch.arange(length)[None]
-    start = torch.tensor([i.start for i in items])[:, None]
-    end = torch.tensor([i.end for i in items])[:, None]
+    start, end, closed = (torch.tensor(ends)[:, None] for ends in zip(*((i.start, i.end, i.closed) for i in items), strict=True))
     span = (column >= start) & (column < end)
-    spread = (torch.arange(len(items)) + torch.rand(1, generator=generator)) / len(items)
-    level = spread[torch.randperm(len(items), generator=generator)][:, None]
+    spread = (torch.arange(size) + torch.rand(1, generator=generator)) / size
+    level, place, kind = (spread[torch.randperm(size, generator=generator)][:, None] for _ in range(3))
     count = (level**sharpness * span.sum(1, keepdim=True)).floor().long() + 1
-    order = torch.rand(len(items), length, generator=generator)
-    backwards = torch.rand(len(items), 1, generator=generator) < 1 / 3
-    order = torch.where(backwards, 1 - column / length, order).masked_fill(~span, 2.0)
+    order = torch.rand(size, length, generator=generator).masked_fill(~span, 2.0)
     masked = (order.argsort(1).argsort(1) < count) & span
-    weight = torch.where(backwards, torch.exp(-(masked.cumsum(1) - 1) / REACH), 1.0)
+    front = start + (place * (closed - start)).floor().long()
+    shown = (kind < 1 / 6) & (column > front) & (column < front + BLOCK) & (torch.rand(size, length, generator=generator) < 0.5)
+    masked = torch.where(kind < 1 / 2, span & (column >= front) & ~shown, masked)
+    weight = torch.where(kind < 1 / 2, torch.exp(-(masked.cumsum(1) - 1) / REACH), torch.where(column < closed, 1.0, PADDING))
     for row, item in enumerate(items):
         if item.groups:
-            taken = torch.randperm(len(item.groups), generator=generator)[: int(level[row] ** 0.5 * len(item.groups)) + 1]
+            taken = torch.randperm(len(item.groups), generator=generator)[: int(level[row] ** 0.5 * len(item.groups)) + 1].tolist()
             masked[row] = False
-            masked[row, [place for group in taken.tolist() for place in item.groups[group]]] = True
-            weight[row] = 1.0
+            weight[row] = 0.0
+            for group in taken:
+                masked[row, list(item.groups[group])] = True
+                weight[row, list(item.groups[group])] = 1.0
+                if item.hidden:
+                    masked[row, list(item.hidden[group])] = True
     weight = weight * masked
     return masked, weight / weight.sum(1, keepdim=True)
 
@@ -161,7 +170,7 @@ def main() -> None:
         shared.value = progress()
         begun = time.monotonic()
         ids = torch.tensor([i.ids for i in items])
-        masked, weight = noise(items, generator, 2.0 if progress() < 0.7 else 1.0)
+        masked, weight = noise(items, generator, 2.0 if progress() < 0.5 else 1.0)
         ids, masked, weight = (t.to(args.device) for t in (ids, masked, weight))
         hidden = compiled if args.compile and ids.shape[1] <= 256 and len(items) * ids.shape[1] < preset["tokens"] * 1.1 else model.hidden
         inputs = ids.masked_fill(masked, config.mask_id)

@@ -7,11 +7,11 @@ from mezzotint.evaluation.tasks.words import KEYS
 
 
 def make(rng: random.Random, hard: bool) -> Example:
-    """3–7 items; hard: 10–14."""
+    """3–7 items, numbers below 10; hard: 10–14, numbers below 100."""
     size = rng.randint(10, 14) if hard else rng.randint(3, 7)
     kind = rng.choice(("copy", "reverse", "sort", "sort", "count"))
     if kind == "sort":
-        numbers = rng.sample(range(100), size)
+        numbers = rng.sample(range(100 if hard else 10), size)
         up = rng.random() < 0.5
         order = "from small to large" if up else "from large to small"
         prompt = f"Sort {order}: {' '.join(map(str, numbers))}"
