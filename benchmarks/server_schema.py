@@ -96,7 +96,7 @@ def matches(text: str, wanted: dict[str, Any]) -> bool:
     if wanted["type"] == "regex":
         return re.fullmatch(wanted["regex"], text) is not None
     try:
-        jsonschema.validate(json.loads(text), wanted["json_schema"]["schema"])
+        jsonschema.validate(json.loads(text), wanted["json_schema"]["schema"], format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
     except (json.JSONDecodeError, jsonschema.ValidationError):
         return False
     return True

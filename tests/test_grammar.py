@@ -160,6 +160,23 @@ def test_draws_follow_the_conditioned_distribution(toy):
     torch.testing.assert_close(shares, weights, atol=0.1, rtol=0)
 
 
+def test_formats_allow_only_what_is_valid():
+    """Also where a format stands inside another schema, and not where it is a value or a name."""
+    wanted = {
+        "time": (["23:59:59Z", "00:00:00.25+05:30"], ["24:00:00Z", "11:11:11\\\\1", "11:11:11\\\\ 5", "11:11:11"]),
+        "date": (["2026-11-30", "1999-02-28"], ["2026-11-31", "2026-02-29", "26-01-01", "\u0661999-01-01"]),
+        "date-time": (["2026-11-30T01:02:03Z"], ["2026-11-30", "2026-11-30T01:02:03"]),
+        "uuid": (["00000000-0000-4000-8000-00000000000a"], ["00000000-0000-4000-8000-00000000000g"]),
+    }
+    for name, (valid, others) in wanted.items():
+        alone = Specification.schema({"type": "string", "format": name}).expression()
+        inside = Specification.schema({"type": "array", "items": {"type": "string", "format": name}, "minItems": 1}).expression()
+        for text in valid + others:
+            assert bool(re.fullmatch(alone, f'"{text}"')) == bool(re.fullmatch(inside, f'["{text}"]')) == (text in valid), (name, text)
+    named = {"type": "object", "properties": {"format": {"const": {"format": "time"}}}, "required": ["format"]}
+    assert re.fullmatch(Specification.schema(named).expression(), '{"format": {"format": "time"}}')
+
+
 def test_what_cannot_be_enforced_is_refused(bundled):
     model, tokenizer = bundled
     for schema, named in (

@@ -15,7 +15,11 @@ OF_TYPE = {
     "boolean": set(),
     "null": set(),
 }
-FORMATS = {"date-time", "date", "time", "uuid"}
+DAY = "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+DATE = f"[1-9][0-9]{{3}}-{DAY}"
+TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+FORMATS = {"date-time": f"{DATE}T{TIME}", "date": DATE, "time": TIME, "uuid": "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"}
+"""Formats of strings, as RFC 3339 and RFC 9562 have them. Every match is valid; years below 1000, leap days and leap seconds are left out."""
 DEEPEST = 16
 LARGEST = 256
 """Most repetitions that minItems, maxItems, minLength and maxLength may ask for."""
@@ -54,7 +58,19 @@ class Specification:
             return self.value
         from outlines_core import json_schema
 
-        return json_schema.build_regex_from_schema(self.value)
+        return json_schema.build_regex_from_schema(json.dumps(spelled_out(json.loads(self.value))))
+
+
+def spelled_out(schema: Any) -> Any:
+    """A schema with every string's format replaced by its expression."""
+    if isinstance(schema, list):
+        return [spelled_out(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {word: value if word in ("enum", "const", "default", "examples") else spelled_out(value) for word, value in schema.items()}
+    if isinstance(schema.get("format"), str):
+        found["pattern"] = FORMATS[found.pop("format")]
+    return found
 
 
 def check(schema: Any, where: str, depth: int) -> None:
