@@ -69,6 +69,7 @@ def fixed(length: int, answers: int, select: float) -> dict:
     return {
         "dense": Dense(),
         "sparsed": SparseD(select=select, block_size=size, impl=IMPL),
+        "sparsed, residual": SparseD(select=select, block_size=size, impl=IMPL, residual=True),
         "window": SlidingWindow(window=(kept - 1) * size, block_size=size, impl=IMPL),
         "streaming": StreamingLLM(window=(kept - 2) * size, block_size=size, first=size, impl=IMPL),
     }
@@ -86,6 +87,7 @@ def ablations(length: int, answers: int, select: float) -> dict:
         "made anew at 0.95 of its recall": arm(rebuild="recall:0.95"),
         "one pattern for all heads": arm(share="all"),
         "mass 0.95": arm(select="mass:0.95"),
+        **{f"select {s}, residual": arm(select=s, residual=True) for s in (0.1, 0.3)},
     }
 
 

@@ -60,9 +60,14 @@ def test_a_kernel_equals_masked_dense_attention(layout, padded, impl):
         valid[1, :20] = False
         mask = mask & valid[:, None, None]
     wanted = torch.nn.functional.scaled_dot_product_attention(*(x.double() for x in (q, k, v)), attn_mask=mask, enable_gqa=True).nan_to_num()
+    scores = (q.double() @ k.double().repeat_interleave(2, 1).transpose(2, 3)) * q.shape[-1] ** -0.5
+    sums = scores.masked_fill(~mask, -torch.inf).logsumexp(-1)
     for whole in (None, keys.whole(2, valid)):
-        found = block_sparse(q, k, v, rows, keys, Choice.of(chosen, whole), 16, valid=valid, impl=impl)
+        lse = torch.full(q.shape[:3], torch.nan)
+        found = block_sparse(q, k, v, rows, keys, Choice.of(chosen, whole), 16, valid=valid, impl=impl, lse=lse)
         assert_close(found.double(), wanted, atol=2e-6, rtol=1e-5)
+        assert_close(lse.double(), sums, atol=2e-6, rtol=1e-5)
+        assert_close(block_sparse(q, k, v, rows, keys, Choice.of(chosen, whole), 16, valid=valid, impl=impl), found, atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
@@ -221,7 +226,7 @@ def recipe_for(attention, **rest) -> mz.Recipe:
 
 SPARSE = [
     mz.SparseD(block_size=16, impl="reference"),
-    mz.SparseD(block_size=16, impl="reference", rebuild="block"),
+    mz.SparseD(block_size=16, impl="reference", rebuild="block", residual=True),
     mz.SparseD(block_size=16, impl="reference", rebuild=5, select="mass:0.8", share="group"),
     mz.SparseD(block_size=16, impl="reference", rebuild="recall:0.95", share="all"),
     mz.SlidingWindow(32, 16, impl="reference"),
@@ -365,3 +370,45 @@ def test_a_gap_at_the_very_start_has_no_prefix_to_choose_from(tiny):
     sparse = mz.SparseD(skip=0.0, block_size=8, impl="reference", rebuild="block")
     mz.denoise_all(model, canvas, mz.Recipe(gen_length=32, block_length=8, attention=sparse, early_stop="off"))
     assert canvas.decided.all()
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_kept_and_dropped_tiles_together_are_dense_attention(impl):
+    """For all rows, and for some of them; a row that sees nothing of either stays zero."""
+    q, k, v, rows, keys, chosen, _ = pieces(*LAYOUTS["whole"], 16)
+    valid = torch.ones(2, 150, dtype=torch.bool)
+    valid[1, :33] = False
+    parts = []
+    for some in (chosen, ~chosen):
+        lse = torch.empty(q.shape[:3])
+        parts.append((block_sparse(q, k, v, rows, keys, Choice.of(some), 16, valid=valid, impl=impl, lse=lse), lse))
+    (kept, kept_lse), (dropped, dropped_lse) = parts
+    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=valid[:, None, None], enable_gqa=True)
+    at = torch.arange(150)
+    residual = sparsed.Residual(at, dropped, dropped_lse)
+    assert_close(residual.merge(at, kept, kept_lse), wanted, atol=5e-6, rtol=1e-5)
+    some = torch.tensor([3, 70, 149])
+    assert_close(residual.merge(some, kept[:, :, some], kept_lse[:, :, some]), wanted[:, :, some], atol=5e-6, rtol=1e-5)
+    nothing = torch.full((2, 4, 150), -torch.inf)
+    assert not sparsed.Residual(at, torch.zeros_like(kept), nothing).merge(at, torch.zeros_like(kept), nothing).any()
+
+
+def test_a_residual_brings_predictions_nearer_to_dense_attention(tiny):
+    """After some tokens have been written: the same pattern, with and without what the dropped tiles gave before."""
+    model, block = tiny["llada"], mz.Block(0, 53, 85)
+    tokens = torch.cat((PROMPT, torch.full((1, 32), model.config.mask_id)), 1)
+    written = tokens.clone()
+    written[0, 53:59] = torch.arange(90, 96)
+    wanted = model(written)
+    missed = {}
+    for residual in (False, True):
+        run = SparseRun(mz.SparseD(skip=0.0, select=0.2, block_size=8, impl="reference", residual=residual), 53)
+        model(tokens, attend=run(Moment(0, block, 0, 0, 32, 0.0)))
+        missed[residual] = (model(written, attend=run(Moment(1, block, 1, 0, 32, 0.2))) - wanted).abs().mean()
+        some = torch.arange(53, 85)
+        assert len(run.residuals) == (model.config.layers if residual else 0)
+        memory = model.memory(1, 85)
+        model(written, attend=run(Moment(2, block, 2, 0, 32, 0.2)), memory=memory)
+        part = model(written[:, some], some, over=torch.arange(85), attend=run(Moment(3, block, 3, 0, 32, 0.2)), memory=memory)
+        assert_close(part, model(written, attend=run(Moment(4, block, 4, 0, 32, 0.2)))[:, some], atol=1e-4, rtol=1e-4)
+    assert missed[True] < 0.75 * missed[False]

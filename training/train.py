@@ -67,10 +67,10 @@ def shape(preset: dict, tokenizer) -> ModelConfig:
 def noise(items: list[Item], generator: torch.Generator, sharpness: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Which tokens are masked (b, n), and the weight of each masked token's loss, summing to 1 per row.
 
-    Three kinds of rows. Half have everything masked from some token of the answer on, the canvas that block-wise decoding meets; in a third of those
-    every other of the next BLOCK tokens is shown, as if surer ones had been written first. The first masked ones, which can be told from what is seen, weigh most.
-    Others have a share of tokens masked at random: sharpness 1 draws it evenly (LLaDA's objective), above 1 prefers few masks. Of an item with groups
-    whole groups are masked, rather many than few.
+    Three kinds of rows. Half have everything masked from some token of the answer on, the canvas that block-wise decoding meets; in a third of those every
+    other of the next BLOCK tokens is shown, as if surer ones had been written first. The first masked ones, which can be told from what is seen, weigh
+    most. Others have a share of tokens masked at random: sharpness 1 draws it evenly (LLaDA's objective), above 1 prefers few masks. Of an item with
+    groups whole groups are masked, rather many than few.
     """
     size, length = len(items), len(items[0].ids)
     column = torch.arange(length)[None]

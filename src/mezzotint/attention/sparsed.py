@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mezzotint.attention import budget
@@ -69,6 +69,9 @@ class SparseD:
         holds less than that share of the attention mass it held when it was made, measured in every step on the tile of rows where the block begins (which
         costs a tile's part of making the pattern). All after the dense phase.
     share: "head"; "group": heads that share keys (GQA) share a pattern; or "all": all heads of a layer do.
+    residual: keep what the dropped tiles gave when the pattern was made, and mix it into every later step by its share of the attention mass then
+        (FlashBlock, arXiv 2602.05305). Costs one more sparse attention when the pattern is made and an output's memory per layer. Not where a forward sees
+        other positions than the pattern did.
     compat: "llada" or "dream" reproduces the official code of that family: joint choice, boundary rounded up, its schedule, its scale of scores.
     impl: "auto" takes the fastest kernel and dense attention where that is faster (short canvases); or reference, native, flex, triton.
 
@@ -80,6 +83,7 @@ class SparseD:
     block_size: int = 128
     rebuild: int | str = "never"
     share: str = "head"
+    residual: bool = False
     compat: str = "none"
     impl: str = "auto"
 
@@ -98,7 +102,7 @@ class SparseD:
         for name, accepted in (("share", SHARES), ("compat", COMPATIBLE)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"sparsed {name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
-        if self.compat != "none" and (self.by_mass or self.amount == 1 or self.rebuild != "never" or self.share != "head"):
+        if self.compat != "none" and (self.by_mass or self.amount == 1 or self.rebuild != "never" or self.share != "head" or self.residual):
             raise ValueError(f"sparsed compat={self.compat!r} is the official code, which has only skip, select below 1 and block_size")
 
     @property
@@ -155,6 +159,24 @@ class Pattern:
         return Choice.of(chosen | ~chosen.any(-1, keepdim=True), whole)
 
 
+@dataclass(frozen=True)
+class Residual:
+    """What the tiles that one layer dropped gave to the rows `at`: mixed (b, heads, rows, dim), and the log-sum-exp of their scores, (b, heads, rows) fp32."""
+
+    at: Int[Tensor, " rows"]
+    mixed: Float[Tensor, "b h rows d"]
+    lse: Float[Tensor, "b h rows"]
+
+    def merge(self, at: Int[Tensor, " some"], kept: Float[Tensor, "b h some d"], lse: Float[Tensor, "b h some"]) -> Tensor:
+        """Attention over both, from attention over the kept tiles and its log-sum-exp, for some of the rows."""
+        mixed, dropped = self.mixed, self.lse
+        if at is not self.at and not torch.equal(at, self.at):
+            place = torch.searchsorted(self.at, at).to(lse.device, non_blocking=True)
+            mixed, dropped = mixed.index_select(2, place), dropped.index_select(2, place)
+        share = torch.sigmoid(dropped - lse).nan_to_num()  # of two sums that are both empty
+        return kept.lerp(mixed, share[..., None].to(kept.dtype))
+
+
 class SparseRun:
     """One run's pattern: when it is made, and what it is."""
 
@@ -165,6 +187,7 @@ class SparseRun:
         self.start = start
         self.patterns: dict[int, Pattern] = {}
         self.choices: dict[int, Choice] = {}
+        self.residuals: dict[int, Residual] = {}
         self.kept: dict[int, Tensor] = {}
         self.made = 0
         self.held: float | None = None
@@ -189,18 +212,25 @@ class SparseRun:
                 impl = choose_implementation(q, len(scope.over), self.settings.block_size) if setting == "auto" else setting
                 observing = impl is not None and self.due(moment, scope)
                 if observing:
-                    self.patterns, self.choices, self.kept, self.made, self.held = {}, {}, {}, moment.step, None
+                    self.patterns, self.choices, self.residuals, self.kept, self.made, self.held = {}, {}, {}, {}, moment.step, None
                 if observing or self.patterns or impl == "native":
                     self.enter(scope, q.device)
             if observing:
                 self.patterns[layer] = self.observe(moment, q, k, scope)
+                if self.settings.residual and impl is not None:
+                    self.residuals[layer] = self.remember(self.patterns[layer], q, k, v, scope, impl)
             elif impl is not None and layer in self.patterns:
                 rows, keys = self.tiled
                 if self.settings.least_recall is not None:
                     self.watch(layer, q, k, moment, scope)
                 if layer not in self.choices:
                     self.choices[layer] = self.patterns[layer].between(rows, keys, scope.valid)
-                return block_sparse(q, k, v, rows, keys, self.choices[layer], self.settings.block_size, valid=scope.valid, impl=impl)
+                size, choice = self.settings.block_size, self.choices[layer]
+                if layer in self.residuals and keys is self.patterns[layer].keys:
+                    lse = q.new_empty(q.shape[:3], dtype=torch.float32)
+                    kept = block_sparse(q, k, v, rows, keys, choice, size, valid=scope.valid, impl=impl, lse=lse)
+                    return self.residuals[layer].merge(scope.at, kept, lse)
+                return block_sparse(q, k, v, rows, keys, choice, size, valid=scope.valid, impl=impl)
             if impl == "native" and len(scope.at) >= MANY:
                 return block_sparse(q, k, v, *self.tiled, None, self.settings.block_size, valid=scope.valid, impl=impl)
             return dense(layer, q, k, v, scope)
@@ -224,9 +254,12 @@ class SparseRun:
     def enter(self, scope: Scope, device: torch.device) -> None:
         """Tile a forward's rows and columns, unless they are the last one's."""
         last, self.scope = self.scope, scope
-        if last is None or not (torch.equal(last.at, scope.at) and torch.equal(last.over, scope.over)):
-            self.layout = Tiled.of(scope.at, self.grid, device), Tiled.of(scope.over, self.grid, device)
-            self.choices = {}
+        rows, keys = self.layout or (None, None)
+        if last is None or rows is None or not torch.equal(last.at, scope.at):
+            rows, self.choices = Tiled.of(scope.at, self.grid, device), {}
+        if last is None or keys is None or not torch.equal(last.over, scope.over):
+            keys, self.choices = Tiled.of(scope.over, self.grid, device), {}
+        self.layout = rows, keys
 
     @property
     def tiled(self) -> tuple[Tiled, Tiled]:
@@ -247,6 +280,14 @@ class SparseRun:
         chosen = self.choose(mass, keys, moment)
         sharing = 1 if settings.share == "head" else q.shape[1] // k.shape[1]
         return Pattern(rows, keys, chosen, (mass.total * chosen).sum(-1).mean((0, 1)), sharing)
+
+    def remember(self, pattern: Pattern, q: Tensor, k: Tensor, v: Tensor, scope: Scope, impl: str) -> Residual:
+        """What this forward's dropped tiles give."""
+        rows, keys = self.tiled
+        lse = q.new_empty(q.shape[:3], dtype=torch.float32)
+        dropped = Choice.of(~pattern.chosen[:, :: pattern.sharing], keys.whole(q.shape[0], scope.valid))
+        mixed = block_sparse(q, k, v, rows, keys, dropped, self.settings.block_size, valid=scope.valid, impl=impl, lse=lse)
+        return Residual(scope.at, mixed, lse)
 
     def watch(self, layer: int, q: Tensor, k: Tensor, moment: Moment, scope: Scope) -> None:
         """Compare the mass that a layer's pattern holds with what it held when made, for the tile of rows where the block begins; not where tiles differ."""

@@ -10,7 +10,7 @@ from typing import no_type_check
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from mezzotint.kernels.tiles import Choice, Tiled
 
@@ -22,7 +22,7 @@ def bucket(count: int) -> int:
 
 
 @cache
-def compiled(options: tuple[tuple[str, int | bool | str], ...]):
+def compiled(options: tuple[tuple[str, int | bool | str], ...], summed: bool):
     @no_type_check  # the compiler cannot trace through run-time shape checks
     def attend(q, k, v, some_count, some_index, full_count, full_index, real, size):
         @no_type_check
@@ -39,7 +39,8 @@ def compiled(options: tuple[tuple[str, int | bool | str], ...]):
             seq_lengths=(q.shape[2], k.shape[2]),
             compute_q_blocks=False,
         )
-        return flex_attention(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1], kernel_options=dict(options) or None)
+        wanted = AuxRequest(lse=True) if summed else None
+        return flex_attention(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1], kernel_options=dict(options) or None, return_aux=wanted)
 
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, 256)
     return torch.compile(attend, dynamic=False)
@@ -55,6 +56,7 @@ def flex(
     size: int,
     valid: Bool[Tensor, "b cols"] | None,
     options: dict[str, int | bool | str] | None = None,
+    lse: Float[Tensor, "b h rows"] | None = None,
 ) -> Float[Tensor, "b h rows d"]:
     """options: FlexAttention's kernel options (BLOCK_M, BLOCK_N, num_warps, num_stages, USE_TMA, BACKEND, ...); None leaves the choice to PyTorch."""
     b, _, count, _ = q.shape
@@ -72,5 +74,9 @@ def flex(
     more = row_tiles - len(rows.tiles)
     counts = [torch.nn.functional.pad(count, (0, more)) for count, _ in (some, full)]
     lists = [torch.nn.functional.pad(index, (0, key_tiles - most, 0, more)) for _, index in (some, full)]
-    out = compiled(tuple((options or {}).items()))(q, k, v, counts[0], lists[0], counts[1], lists[1], real, size)
+    found = compiled(tuple((options or {}).items()), lse is not None)(q, k, v, counts[0], lists[0], counts[1], lists[1], real, size)
+    if lse is None:
+        return rows.collect(found, count)
+    out, sums = found
+    lse.copy_(rows.collect(sums.lse[..., None], count)[..., 0])
     return rows.collect(out, count)

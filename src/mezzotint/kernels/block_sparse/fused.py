@@ -70,10 +70,12 @@ def attend_tiles(
     index_start,
     count_start,
     whole_start,
+    lse_start,
     scale,
     most,
     row_tiles,
     key_count,
+    row_count,
     LISTS: tl.constexpr,
     SHARING: tl.constexpr,
     GROUPS: tl.constexpr,
@@ -85,6 +87,7 @@ def attend_tiles(
     PADDED: tl.constexpr,
     DESCRIBED: tl.constexpr,
     AHEAD: tl.constexpr,
+    SUMMED: tl.constexpr,
 ):
     """One program: ROWS rows of one tile, of PACK heads that share a list. `scale` includes log2(e), since powers of two are what the hardware computes.
 
@@ -172,6 +175,9 @@ def attend_tiles(
         mixed = tl.dot(weights.to(v.dtype), v, mixed * fade[:, None], input_precision="ieee")
         highest = peak
 
+    if SUMMED:
+        lse = tl.where(sums == 0, -float("inf"), (highest + tl.log2(tl.where(sums == 0, 1.0, sums))) * 0.6931471805599453)
+        tl.store(lse_start + (batch * (LISTS * SHARING) + head) * row_count + rows, lse, mask=here)
     mixed = mixed / tl.where(sums == 0, 1.0, sums)[:, None]
     to = out_start + batch * out_strides[0] + head[:, None].to(tl.int64) * out_strides[1] + rows[:, None].to(tl.int64) * out_strides[2] + dims[None, :]
     tl.store(to, mixed.to(q.dtype), mask=here[:, None])
@@ -209,6 +215,7 @@ def fused(
     size: int,
     valid: Bool[Tensor, "b cols"] | None,
     tuned: Tuning | None = None,
+    lse: Float[Tensor, "b h rows"] | None = None,
 ) -> Float[Tensor, "b h rows d"]:
     """head_dim a power of two of at least 16, tiles of at least 16 positions. The result lies as (b, rows, h, d), ready for the output projection."""
     b, heads, count, dim = q.shape
@@ -250,10 +257,12 @@ def fused(
                     choice.index,
                     choice.count,
                     choice.whole,
+                    q if lse is None else lse,
                     dim**-0.5 * math.log2(math.e),
                     choice.index.shape[-1],
                     len(rows.tiles),
                     k.shape[2],
+                    count,
                     LISTS=lists,
                     SHARING=sharing,
                     GROUPS=groups,
@@ -265,6 +274,7 @@ def fused(
                     PADDED=valid is not None,
                     DESCRIBED=tuned.descriptors,
                     AHEAD=tuned.ahead,
+                    SUMMED=lse is not None,
                     num_warps=tuned.warps,
                     num_stages=tuned.stages,
                 )

@@ -48,35 +48,36 @@ def block_sparse(
     *,
     valid: Bool[Tensor, "b cols"] | None = None,
     impl: str = "reference",
+    lse: Float[Tensor, "b h rows"] | None = None,
 ) -> Float[Tensor, "b h rows d"]:
     """softmax(q·kᵀ/√d) v, where a row sees the real keys of its tile's chosen key tiles.
 
     rows, keys: where the rows of q and the columns of k and v stand; choice: None for all tiles; valid: (b, cols) False on padding. A row with no real key
-    gets zeros.
+    gets zeros. lse: if given, filled with the rows' log-sum-exp of their scores, fp32, -inf for a row with no real key.
     Raises ValueError for an implementation that cannot run here.
     """
     reason = available(impl, q.device.type)
     if reason:
         raise ValueError(f"impl={impl!r} cannot run here: {reason}; accepted: reference")
     if impl == "native":
-        return native(q, k, v, rows, keys, choice, size, valid)
+        return native(q, k, v, rows, keys, choice, size, valid, lse)
     if choice is None:
         choice = Choice.of(torch.ones(q.shape[0], k.shape[1], len(rows.tiles), len(keys.tiles), dtype=torch.bool, device=q.device))
-    if impl == "reference":
-        return reference(q, k, v, rows, keys, choice, size, valid)
+    if impl == "reference" or (impl == "flex" and lse is not None and q.device.type == "cpu"):  # FlexAttention gives sums on a GPU only
+        return reference(q, k, v, rows, keys, choice, size, valid, lse)
     if impl == "flex":
         from mezzotint.kernels.block_sparse.flex import flex
 
         try:
-            return flex(q, k, v, rows, keys, choice, size, valid)
+            return flex(q, k, v, rows, keys, choice, size, valid, lse=lse)
         except Exception as error:
             if type(error).__module__.split(".")[0] != "torch" or isinstance(error, OutOfMemoryError):
                 raise
             warn_once(f"FlexAttention failed to compile ({type(error).__name__}); the slower reference computes block-sparse attention")
-            return reference(q, k, v, rows, keys, choice, size, valid)
+            return reference(q, k, v, rows, keys, choice, size, valid, lse)
     from mezzotint.kernels.block_sparse.fused import fused
 
-    return fused(q, k, v, rows, keys, choice, size, valid)
+    return fused(q, k, v, rows, keys, choice, size, valid, lse=lse)
 
 
 @cache

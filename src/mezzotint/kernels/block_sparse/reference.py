@@ -17,6 +17,7 @@ def reference(
     choice: Choice,
     size: int,
     valid: Bool[Tensor, "b cols"] | None,
+    lse: Float[Tensor, "b h rows"] | None = None,
 ) -> Float[Tensor, "b h rows d"]:
     """Also the way on a CPU without a compiler, where gathering costs little beside the products: what is not chosen is not even read."""
     b, heads, count, dim = q.shape
@@ -28,6 +29,7 @@ def reference(
     padded, there = rows.spread(q), (rows.index >= 0).view(-1, size)
     full = there.all(1).tolist()
     out = torch.zeros_like(padded)
+    sums = None if lse is None else out.new_zeros(*out.shape[:3], 1, dtype=torch.float32)
     stream = torch.arange(b, device=q.device)[:, None] * kv + torch.arange(heads, device=q.device) // (heads // kv)
     most, least = choice.count.amax((0, 1)).tolist(), choice.count.amin((0, 1)).tolist()
     gathered = k.new_empty(2, b * heads * max(most), size * dim)
@@ -46,10 +48,17 @@ def reference(
             else:
                 mask = seen[:, :, None]
         span = slice(tile * size, tile * size + size)
-        part = F.scaled_dot_product_attention(padded[:, :, span] if full[tile] else padded[:, :, span][:, :, there[tile]], some_k, some_v, attn_mask=mask)
+        some_q = padded[:, :, span] if full[tile] else padded[:, :, span][:, :, there[tile]]
+        part = F.scaled_dot_product_attention(some_q, some_k, some_v, attn_mask=mask)
         part = part if mask is None else part.nan_to_num()
+        if sums is not None:
+            scores = (some_q @ some_k.transpose(2, 3)).float() * dim**-0.5
+            scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+            sums[:, :, span][:, :, there[tile]] = scores.logsumexp(-1, keepdim=True)
         if full[tile]:
             out[:, :, span] = part
         else:
             out[:, :, span][:, :, there[tile]] = part
+    if lse is not None and sums is not None:
+        lse.copy_(rows.collect(sums, count)[..., 0])
     return rows.collect(out, count)

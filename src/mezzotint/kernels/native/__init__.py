@@ -34,7 +34,7 @@ class Task(ctypes.Structure):
         *((name, ctypes.c_int64 * 3) for name in ("q_strides", "k_strides", "v_strides", "out_strides")),
         *((name, ctypes.c_void_p) for name in "q k v row_starts key_starts valid index count".split()),
         ("factor", ctypes.c_float),
-        *((name, ctypes.c_void_p) for name in ("out", "total", "within")),
+        *((name, ctypes.c_void_p) for name in ("out", "lse", "total", "within")),
     )
 
 

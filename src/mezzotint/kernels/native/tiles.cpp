@@ -111,7 +111,7 @@ struct Task {
     const uint8_t* valid;  // (batch, columns), null if everything is
     const int32_t *index, *count;  // (batch, lists, row_tiles, most), (batch, lists, row_tiles); null for all tiles
     float factor;  // of the scores
-    float* out;
+    float *out, *lse;  // lse: (batch, heads, rows), the log-sum-exp of a row's scores; null if nobody asks
     float *total, *within;  // (batch, heads, row_tiles, key_tiles), (batch, heads, row_tiles, key_tiles - first)
 };
 
@@ -171,6 +171,7 @@ static void rounds(const Task& whole, Work work) {
             if (t.v) {
                 t.v += b * t.v_strides[0] + head * t.v_strides[1];
                 t.out += b * t.out_strides[0] + head * groups * t.out_strides[1];
+                if (t.lse) t.lse += (b * whole.heads + head * groups) * t.row_starts[t.row_tiles];
             } else {
                 t.total += past * t.key_tiles;
                 t.within += past * (t.key_tiles - t.first);
@@ -340,6 +341,7 @@ struct Attending {
             const float* from = mixed.at + row / ROWS * packed.width * ROWS + row % ROWS;
             float* to = t.out + head * t.out_strides[1] + (begin + row) * t.out_strides[2];
             for (int d = 0; d < t.dim; d++) to[d] = from[d * ROWS] * inverse;
+            if (t.lse) t.lse[head * t.row_starts[t.row_tiles] + begin + row] = sum > 0 ? (highest.at[row] + std::log2(sum)) * 0.69314718f : -INFINITY;
         }
     }
 };
