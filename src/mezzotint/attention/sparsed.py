@@ -220,22 +220,24 @@ class SparseRun:
                 if self.settings.residual and impl is not None:
                     self.residuals[layer] = self.remember(self.patterns[layer], q, k, v, scope, impl)
             elif impl is not None and layer in self.patterns:
-                rows, keys = self.tiled
                 if self.settings.least_recall is not None:
                     self.watch(layer, q, k, moment, scope)
-                if layer not in self.choices:
-                    self.choices[layer] = self.patterns[layer].between(rows, keys, scope.valid)
-                size, choice = self.settings.block_size, self.choices[layer]
-                if layer in self.residuals and keys is self.patterns[layer].keys:
-                    lse = q.new_empty(q.shape[:3], dtype=torch.float32)
-                    kept = block_sparse(q, k, v, rows, keys, choice, size, valid=scope.valid, impl=impl, lse=lse)
-                    return self.residuals[layer].merge(scope.at, kept, lse)
-                return block_sparse(q, k, v, rows, keys, choice, size, valid=scope.valid, impl=impl)
+                return self.sparse(layer, q, k, v, scope, impl)
             if impl == "native" and len(scope.at) >= MANY:
                 return block_sparse(q, k, v, *self.tiled, None, self.settings.block_size, valid=scope.valid, impl=impl)
             return dense(layer, q, k, v, scope)
 
         return attend
+
+    def sparse(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scope: Scope, impl: str) -> Tensor:
+        """Attention over a layer's chosen tiles, merged with what is remembered of the others."""
+        (rows, keys), pattern, residual = self.tiled, self.patterns[layer], self.residuals.get(layer)
+        if layer not in self.choices:
+            self.choices[layer] = pattern.between(rows, keys, scope.valid)
+        remembered = residual is not None and keys is pattern.keys
+        lse = q.new_empty(q.shape[:3], dtype=torch.float32) if remembered else None
+        kept = block_sparse(q, k, v, rows, keys, self.choices[layer], self.settings.block_size, valid=scope.valid, impl=impl, lse=lse)
+        return kept if residual is None or lse is None else residual.merge(scope.at, kept, lse)
 
     def due(self, moment: Moment, scope: Scope) -> bool:
         """Whether this forward, which is dense, makes a pattern. Only one that computes all it sees can."""
