@@ -1,5 +1,6 @@
 """Answering and scoring as two steps: what is stored, what a killed run resumes from, and what is never mixed up."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -87,6 +88,16 @@ def test_the_weights_digest_sees_one_changed_tensor(tiny):
         model.layers[0].mlp.down.weight.mul_(1.5)
         assert weights_digest(model) != before
         model.layers[0].mlp.down.weight.div_(1.5)
+
+
+def test_the_weights_digest_takes_tensors_of_any_size(tiny):
+    """From 2**24 elements on float32 rounds the last place up to the length itself."""
+    model = copy.deepcopy(tiny["llada"])
+    large = torch.zeros(12288, 4096, dtype=torch.float16)
+    model.layers[0].mlp.down.weight = torch.nn.Parameter(large)
+    before = weights_digest(model)
+    large[-1, -1] = 1
+    assert weights_digest(model) != before
 
 
 def test_a_damaged_line_is_named_and_a_file_in_use_is_refused(evaluation, tmp_path):

@@ -69,7 +69,8 @@ def weights_digest(model: Transformer) -> str:
         if type(weight.data) is not torch.Tensor:
             weight = weight.dequantize()  # torchao's tensors
         flat = weight.flatten()
-        picked = flat[torch.linspace(0, len(flat) - 1, min(SAMPLED, len(flat)), device=flat.device).long()]
+        places = torch.linspace(0, len(flat) - 1, min(SAMPLED, len(flat)), device=flat.device).long()
+        picked = flat[places.clamp(max=len(flat) - 1)]  # float32 rounds the last place up from 2**24 elements on
         digest.update(name.encode() + str(tuple(weight.shape)).encode() + picked.double().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
