@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 
 import pytest
 import torch
@@ -64,6 +65,51 @@ def test_gsm8k_shows_worked_examples_of_the_train_split(tmp_path, bundled):
     assert len(items("gsm8k", *bundled, data=str(tmp_path), shots=0, count=1)) == 1
     with pytest.raises(ValueError, match="shots=9 is more than the 3 rows"):
         items("gsm8k", *bundled, data=str(tmp_path), shots=9)
+
+
+@pytest.mark.parametrize(("name", "split"), [("gsm8k", "train"), ("mmlu", "dev")])
+def test_worked_examples_are_never_among_the_questions(tmp_path, bundled, name, split):
+    path = tmp_path / "test.jsonl"
+    row = {"question": "Q?", "answer": "#### 1"} if name == "gsm8k" else {"question": "Q?", "choices": ["a", "b"], "answer": 0}
+    data = write(path, [row] * 9)
+    with pytest.raises(ValueError, match=rf"shots=\d needs a {split} split; data='.*test.jsonl' is one file; give a folder with {split}.jsonl and test.jsonl"):
+        items(name, *bundled, data=data)
+    assert len(items(name, *bundled, data=data, shots=0)) == 9
+    path.rename(tmp_path / f"{split}.jsonl")
+    with pytest.raises(ValueError, match="has one file"):
+        items(name, *bundled, data=str(tmp_path), shots=1)
+    with pytest.raises(ValueError, match=f"split='{split}' asks its questions"):
+        items(name, *bundled, data=str(tmp_path), shots=1, split=split)
+
+
+GSM8K_ROW = {"question": "Q?", "answer": "#### 1"}
+MMLU_ROW = {"question": "Q?", "choices": ["a", "b"], "answer": 0}
+MBPP_ROW = {"task_id": 11, "text": "Do.", "code": "pass", "test_list": ["assert True"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "rows", "named"),
+    [
+        ("gsm8k", "train", [GSM8K_ROW, {"answer": "#### 1"}], "train row 2: no usable field 'question'"),
+        ("gsm8k", "test", [GSM8K_ROW | {"answer": 1}], "test row 1: no usable field 'answer'"),
+        ("mmlu", "test", [MMLU_ROW, MMLU_ROW | {"subject": 3}], "test row 2: no usable field 'subject'"),
+        ("mmlu", "dev", [MMLU_ROW, MMLU_ROW | {"subject": []}], "dev row 2: no usable field 'subject'"),
+        ("mmlu", "test", [MMLU_ROW | {"choices": {"text": ["a", "b"], "label": 3}, "answer": "Z"}], "test row 1: answer='Z'"),
+        ("mbpp", "prompt", [MBPP_ROW | {"task_id": 2}, {"task_id": 3, "text": "Do.", "test_list": []}], "prompt row 2: no usable field 'code'"),
+        ("mbpp", "test", [MBPP_ROW | {"test_list": ["assert True", 3]}], "test row 1: `test_list` must be a list of texts"),
+        ("mbpp", "test", [MBPP_ROW | {"test_setup_code": 3}], "test row 1: no usable field 'test_setup_code'"),
+        ("mbpp", "test", [MBPP_ROW | {"task_id": []}], "test row 1: no usable field 'task_id'"),
+        ("humaneval", "test", [{"task_id": "a"}], "test row 1: no usable field 'prompt'"),
+        ("wikitext", "test", [{"text": "a"}, {"text": None}], "test row 2: no usable field 'text'"),
+        ("choice", "test", [MMLU_ROW, MMLU_ROW | {"question": None}], "test row 2: no usable field 'question'"),
+    ],
+)
+def test_damaged_rows_are_named(tmp_path, bundled, name, file, rows, named):
+    good = {"gsm8k": GSM8K_ROW, "mmlu": MMLU_ROW, "mbpp": MBPP_ROW}.get(name)
+    for part in ("train", "dev", "prompt", "test"):
+        write(tmp_path / f"{part}.jsonl", rows if part == file else [good])
+    with pytest.raises(ValueError, match=re.escape(f"data={str(tmp_path)!r} {named}")):
+        items(name, *bundled, data=str(tmp_path), shots=0 if file == "test" else 2)
 
 
 def test_an_answer_ends_before_the_first_of_its_ends():

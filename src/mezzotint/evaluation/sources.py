@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,19 @@ def rows(data: str, split: str, *, config: str | None = None) -> list[dict[str, 
     if data.startswith((".", "/", "~")) or data.count("/") != 1 or data.endswith(ENDINGS):
         raise ValueError(f"data={data!r} is neither a file or folder nor a hub id such as openai/gsm8k")
     return from_hub(data, split, config)
+
+
+def examples(data: str, split: str, asked: str, shots: int, *, config: str | None = None) -> list[dict[str, Any]]:
+    """The rows that worked examples are taken from, none for shots=0. Raises ValueError if they could be among the questions that are asked."""
+    if not shots:
+        return []
+    if split in re.findall(r"\w+", asked):  # the hub also knows train[:100] and train+test
+        raise ValueError(f"shots={shots} needs a {split} split of its own; split={asked!r} asks its questions; give another --split, or --shots 0")
+    path = Path(data).expanduser()
+    if path.is_file() or (path.is_dir() and in_folder(path, split) == in_folder(path, asked)):
+        one = f"data={data!r} {'is' if path.is_file() else 'has'} one file"
+        raise ValueError(f"shots={shots} needs a {split} split; {one}; give a folder with {split}.jsonl and {asked}.jsonl, or --shots 0")
+    return rows(data, split, config=config)
 
 
 def in_folder(folder: Path, split: str) -> Path:
@@ -85,12 +99,17 @@ def from_hub(data: str, split: str, config: str | None) -> list[dict[str, Any]]:
         raise ValueError(f"data={data!r} is not a local file and could not be fetched from the hub ({reason}); give a local file with --data") from None
 
 
+def place(data: str, split: str, index: int) -> str:
+    """How errors name a row."""
+    return f"data={data!r} {split} row {index + 1}"
+
+
 def field(row: dict[str, Any], names: tuple[str, ...], kind: type | tuple[type, ...], where: str) -> Any:
-    """The first of the fields a row has, of the right type."""
+    """The first of the fields a row has, of the right type; where: the row, see `place`."""
     for name in names:
         if isinstance(row.get(name), kind):
             return row[name]
-    raise ValueError(f"{where}: a row has no usable field {' or '.join(map(repr, names))}; it has {', '.join(map(repr, row)) or 'nothing'}")
+    raise ValueError(f"{where}: no usable field {' or '.join(map(repr, names))}; it has {', '.join(map(repr, row)) or 'nothing'}")
 
 
 def spread(count: int | None, total: int) -> list[int]:

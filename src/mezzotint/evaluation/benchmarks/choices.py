@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 from mezzotint.evaluation.item import Benchmark, Choice, Item, Settings
-from mezzotint.evaluation.sources import field, rows, spread
+from mezzotint.evaluation.sources import examples, field, place, rows, spread
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -15,7 +15,8 @@ def options(row: dict[str, Any], where: str) -> tuple[str, list[str], int]:
     listed = row.get("choices")
     labels: list[str] = []
     if isinstance(listed, dict):
-        labels, listed = [str(label) for label in listed.get("label", [])], listed.get("text")
+        named, listed = listed.get("label"), listed.get("text")
+        labels = [str(label) for label in named] if isinstance(named, list) else []
     if not isinstance(listed, list) or not 2 <= len(listed) <= len(LETTERS) or not all(isinstance(choice, str) for choice in listed):
         raise ValueError(f"{where}: `choices` must be a list of 2 to {len(LETTERS)} texts, not {str(row.get('choices'))[:80]!r}")
     labels = labels or list(LETTERS[: len(listed)])
@@ -33,16 +34,16 @@ def lettered(question: str, choices: list[str]) -> str:
 
 def mmlu(settings: Settings, *_: Any) -> list[Item]:
     """Questions with lettered choices, the letter is what is scored; the worked examples are the subject's first of the `dev` split."""
-    data, shots = settings.data or "cais/mmlu", 5 if settings.shots is None else settings.shots
+    data, split, shots = settings.data or "cais/mmlu", settings.split or "test", 5 if settings.shots is None else settings.shots
     shown: dict[str, list[str]] = defaultdict(list)
-    for row in rows(data, "dev", config="all") if shots else []:
-        question, choices, right = options(row, "mmlu")
-        shown[row.get("subject", "")].append(f"{lettered(question, choices)} {LETTERS[right]}\n\n")
-    asked = rows(data, settings.split or "test", config="all")
+    for i, row in enumerate(examples(data, "dev", split, shots, config="all")):
+        question, choices, right = options(row, place(data, "dev", i))
+        shown[subject_of(row, place(data, "dev", i))].append(f"{lettered(question, choices)} {LETTERS[right]}\n\n")
+    asked = rows(data, split, config="all")
     found: list[Item] = []
     for i in spread(settings.count, len(asked)):
-        subject = asked[i].get("subject", "")
-        question, choices, right = options(asked[i], "mmlu")
+        subject = subject_of(asked[i], place(data, split, i))
+        question, choices, right = options(asked[i], place(data, split, i))
         if len(shown[subject]) < shots:
             raise ValueError(f"shots={shots} is more than the {len(shown[subject])} examples of subject {subject!r} in the dev split")
         title = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n" if subject else ""
@@ -52,21 +53,28 @@ def mmlu(settings: Settings, *_: Any) -> list[Item]:
     return found
 
 
+def subject_of(row: dict[str, Any], where: str) -> str:
+    """A row's subject, "" for one that names none."""
+    return "" if row.get("subject") is None else field(row, ("subject",), str, where)
+
+
 def texts(settings: Settings, *_: Any) -> list[Item]:
     """Questions whose choices' own texts are scored."""
     if not settings.data:
         raise ValueError("choice needs --data: a file of rows with question, choices and answer")
-    return questions(rows(settings.data, settings.split or "test"), settings)
+    return questions(settings.data, settings)
 
 
 def arc(settings: Settings, *_: Any) -> list[Item]:
-    return questions(rows(settings.data or "allenai/ai2_arc", settings.split or "test", config="ARC-Challenge"), settings)
+    return questions(settings.data or "allenai/ai2_arc", settings, "ARC-Challenge")
 
 
-def questions(asked: list[dict[str, Any]], settings: Settings) -> list[Item]:
+def questions(data: str, settings: Settings, config: str | None = None) -> list[Item]:
+    split = settings.split or "test"
+    asked = rows(data, split, config=config)
     found: list[Item] = []
     for i in spread(settings.count, len(asked)):
-        question, choices, right = options(asked[i], "choice")
+        question, choices, right = options(asked[i], place(data, split, i))
         facts = {"right": right, "characters": [len(choice) for choice in choices]}
         found.append(Choice(f"{i:05d}", facts=facts, prompt=f"Question: {question}\nAnswer:", choices=tuple(f" {choice}" for choice in choices)))
     return found

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from mezzotint.evaluation.item import Benchmark, Item, Question, Settings
-from mezzotint.evaluation.sources import field, rows
+from mezzotint.evaluation.sources import examples, field, place, rows
 
 HUB, CONFIG, SHOTS = "openai/gsm8k", "main", 4
 STRICT = re.compile(r"#### (-?[0-9.,]+)")
@@ -15,13 +15,15 @@ def items(settings: Settings, *_: Any) -> list[Item]:
     """The prompt of lm-evaluation-harness; the worked examples are the first of the train split."""
     data = settings.data or HUB
     shots = SHOTS if settings.shots is None else settings.shots
-    shown = rows(data, "train", config=CONFIG)[:shots] if shots else []
+    split = settings.split or "test"
+    shown = examples(data, "train", split, shots, config=CONFIG)[:shots]
     if len(shown) < shots:
         raise ValueError(f"shots={shots} is more than the {len(shown)} rows of the train split")
-    before = "".join(f"Question: {row['question']}\nAnswer: {row['answer']}\n\n" for row in shown)
+    solved = (pair(row, place(data, "train", i)) for i, row in enumerate(shown))
+    before = "".join(f"Question: {question}\nAnswer: {answer}\n\n" for question, answer in solved)
     found: list[Item] = []
-    for i, row in enumerate(rows(data, settings.split or "test", config=CONFIG)[: settings.count]):
-        question, answer = (field(row, (name,), str, "gsm8k") for name in ("question", "answer"))
+    for i, row in enumerate(rows(data, split, config=CONFIG)[: settings.count]):
+        question, answer = pair(row, place(data, split, i))
         prompt = f"{before}Question: {question}\nAnswer:"
         found.append(
             Question(
@@ -29,6 +31,10 @@ def items(settings: Settings, *_: Any) -> list[Item]:
             )
         )
     return found
+
+
+def pair(row: dict[str, Any], where: str) -> tuple[str, str]:
+    return field(row, ("question",), str, where), field(row, ("answer",), str, where)
 
 
 def plain(number: str) -> str:

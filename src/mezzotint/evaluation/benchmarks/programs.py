@@ -5,7 +5,7 @@ from typing import Any
 
 from mezzotint.evaluation.item import Benchmark, Item, Question, Settings, cut
 from mezzotint.evaluation.sandbox import execute
-from mezzotint.evaluation.sources import field, rows
+from mezzotint.evaluation.sources import field, place, rows
 
 ENDS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 FENCED = re.compile(r"```(?:[a-zA-Z]+)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -20,9 +20,10 @@ def in_chat(settings: Settings, tokenizer: Any) -> bool:
 def humaneval(settings: Settings, tokenizer: Any, *_: Any) -> list[Item]:
     """In a chat the function is asked for in words; otherwise the model continues the prompt, as lm-evaluation-harness has it."""
     chat = in_chat(settings, tokenizer)
+    data, split = settings.data or "openai/openai_humaneval", settings.split or "test"
     found: list[Item] = []
-    for row in rows(settings.data or "openai/openai_humaneval", settings.split or "test")[: settings.count]:
-        task, prompt, test, name = (field(row, (key,), str, "humaneval") for key in ("task_id", "prompt", "test", "entry_point"))
+    for i, row in enumerate(rows(data, split)[: settings.count]):
+        task, prompt, test, name = (field(row, (key,), str, place(data, split, i)) for key in ("task_id", "prompt", "test", "entry_point"))
         asked = f"Complete this Python function so that it does what its docstring says. Answer with the whole function.\n```python\n{prompt}\n```\n"
         facts = {"prompt": prompt, "test": f"{test}\ncheck({name})", "name": name, "chat": chat}
         found.append(Question(task, facts=facts, prompt=asked if chat else prompt, until=() if chat else ENDS, chat=chat))
@@ -32,29 +33,40 @@ def humaneval(settings: Settings, tokenizer: Any, *_: Any) -> list[Item]:
 def mbpp(settings: Settings, tokenizer: Any, *_: Any) -> list[Item]:
     """The prompt of lm-evaluation-harness: three worked examples, each description followed by its tests."""
     chat = in_chat(settings, tokenizer)
-    data, config = settings.data or "google-research-datasets/mbpp", "full"
+    data = settings.data or "google-research-datasets/mbpp"
     shots = len(SHOWN) if settings.shots is None else settings.shots
     if shots > len(SHOWN):
         raise ValueError(f"shots={shots} is more than the {len(SHOWN)} worked examples that mbpp has")
-    problems = rows(data, settings.split or "test", config=config)
-    known = {row.get("task_id"): row for row in problems}
-    if shots and not all(i in known for i in SHOWN[:shots]):
-        known |= {row.get("task_id"): row for row in rows(data, "prompt", config=config)}
+    problems = numbered(data, settings.split or "test")
+    known = problems if all(i in problems for i in SHOWN[:shots]) else problems | numbered(data, "prompt")
     if missing := [i for i in SHOWN[:shots] if i not in known]:
         raise ValueError(f"shots={shots} needs the problem of task_id {missing[0]}, which data={data!r} does not have; give --shots 0")
-    before = "".join(f"{described(known[i])}{known[i]['code']}\n[DONE]\n\n" for i in SHOWN[:shots])
+    shown = (known[i] for i in SHOWN[:shots])
+    before = "".join(f"{described(row, where)}{field(row, ('code',), str, where)}\n[DONE]\n\n" for row, where in shown)
     found: list[Item] = []
-    for row in problems:
-        number = field(row, ("task_id",), int, "mbpp")
+    for number, (row, where) in problems.items():
         if FIRST_TEST <= number <= LAST_TEST:
-            tests = "\n".join(filter(None, [row.get("test_setup_code", ""), *field(row, ("test_list",), list, "mbpp")]))
-            found.append(Question(f"{number:03d}", facts={"test": tests, "chat": chat}, prompt=before + described(row), until=("[DONE]",), chat=chat))
+            setup = "" if row.get("test_setup_code") is None else field(row, ("test_setup_code",), str, where)
+            tests = "\n".join(filter(None, [setup, *tests_of(row, where)]))
+            found.append(Question(f"{number:03d}", facts={"test": tests, "chat": chat}, prompt=before + described(row, where), until=("[DONE]",), chat=chat))
     return found[: settings.count]
 
 
-def described(row: dict[str, Any]) -> str:
-    text, tests = field(row, ("text", "prompt"), str, "mbpp"), field(row, ("test_list",), list, "mbpp")
-    listed = "\n".join(tests[:3])
+def numbered(data: str, split: str) -> dict[int, tuple[dict[str, Any], str]]:
+    """MBPP's problems by task id, each with how errors name it."""
+    named = [(row, place(data, split, i)) for i, row in enumerate(rows(data, split, config="full"))]
+    return {field(row, ("task_id",), int, where): (row, where) for row, where in named}
+
+
+def tests_of(row: dict[str, Any], where: str) -> list[str]:
+    tests = field(row, ("test_list",), list, where)
+    if not all(isinstance(test, str) for test in tests):
+        raise ValueError(f"{where}: `test_list` must be a list of texts, not {str(tests)[:80]!r}")
+    return tests
+
+
+def described(row: dict[str, Any], where: str) -> str:
+    text, listed = field(row, ("text", "prompt"), str, where), "\n".join(tests_of(row, where)[:3])
     return f"You are an expert Python programmer, and here is your task: {text} Your code should pass these tests:\n\n{listed}\n[BEGIN]\n"
 
 
