@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import signal
+import warnings
 import zlib
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 import mezzotint as mz
+from mezzotint.cli import main
 from mezzotint.evaluation.benchmarks import BENCHMARKS
 from mezzotint.evaluation.item import Settings
 from mezzotint.evaluation.likelihood import bound
@@ -221,6 +224,22 @@ def test_likelihoods_under_the_harness(bundled, folder):
     found = harness(bundled, folder, "local_choice")
     assert found["acc,none"] >= 0.5
     assert {"acc,none", "acc_norm,none"} <= set(found)
+
+
+def test_the_command_writes_the_harness_report(folder, capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    handler = signal.getsignal(signal.SIGTERM)
+    out = folder / "out"
+    words = ["--include-path", str(folder), "--samples", "1", "--count", "1", "--out", str(out), "--json"]
+    try:
+        assert main(["eval", "--harness", "local_choice", *words]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report == json.loads((out / "report.json").read_text())
+        assert "acc,none" in report["harness"]["local_choice"]
+        assert main(["eval", "--score", str(out / "predictions.jsonl")]) == 2
+        assert "no predictions in it but those of lm-evaluation-harness" in capsys.readouterr().err
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def test_rolling_likelihood_is_the_bound_of_the_windows(bundled, folder):

@@ -149,6 +149,50 @@ def test_comparison_refuses_different_questions(evaluation, tmp_path):
         compare(said, [replace(p, id=p.id + "x") for p in said], scored, scored)
 
 
+def test_runs_of_different_lengths_are_paired_by_id(bundled, evaluation, tmp_path):
+    """A harder half of other size, and questions that only one of the runs was asked."""
+    model, tokenizer = bundled
+    long, short = tmp_path / "long.jsonl", tmp_path / "short.jsonl"
+    run(evaluation, long)
+    plain = mz.Recipe(gen_length=8, block_length=8)
+    with Store(short) as store:
+        Evaluation(model, tokenizer, plain, Settings(count=2), store, hard=2, batch=2).run("lists")
+    for paths, shares in (([long, short], (3, 1)), ([short, long], (2, 2))):
+        figures = next(figures for taken, figures in rescore(paths) if "paired" in figures)
+        assert (figures["count"], figures["paired"]["count"], figures["plain"]["count"]) == (shares[0], 2, 2)
+        assert (figures["hard"]["count"], figures["hard"]["paired"]["count"]) == (shares[1], 1)
+
+
+def test_runs_that_cannot_be_compared_keep_their_figures(evaluation, tmp_path):
+    """With the reason, as when the data changed between the runs."""
+    path = tmp_path / "p.jsonl"
+    with Store(path) as store:
+        evaluation(store, against=mz.Recipe(gen_length=8, block_length=8)).run("lists")
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    mine = next(line["run"] for line in lines)
+    changed = [line | {"asked": "?"} if line["run"] == mine and not line["part"] else line for line in lines if line["run"] == mine or not line["part"]]
+    path.write_text("".join(json.dumps(line) + "\n" for line in changed))
+    figures = next(figures for taken, figures in rescore([path]) if taken.run == mine)
+    assert figures["count"] == 3
+    assert "different questions" in figures["unpaired"]
+    assert "no question in common" in figures["hard"]["unpaired"]
+    assert not {"paired", "plain"} & {*figures, *figures["hard"]}
+
+
+def test_predictions_of_the_harness_are_left_out_with_a_warning(evaluation, tmp_path):
+    path = tmp_path / "p.jsonl"
+    figures, _, _ = run(evaluation, path)
+    line = json.loads(path.read_text().splitlines()[0])
+    foreign = json.dumps(line | {"task": "harness generate_until"}) + "\n"
+    path.write_text(path.read_text() + foreign)
+    with pytest.warns(UserWarning, match="the 1 predictions of lm-evaluation-harness are left out"):
+        ((_, again),) = rescore([path])
+    assert again == figures
+    path.write_text(foreign)
+    with pytest.raises(ValueError, match="no predictions in it but those of lm-evaluation-harness"):
+        rescore([path])
+
+
 def test_intervals():
     low, high = wilson(0, 10)
     assert low == 0

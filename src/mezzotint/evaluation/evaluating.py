@@ -1,5 +1,6 @@
 """An evaluation from end to end: items, what the model says, figures, and the comparison with another recipe on the same items."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from mezzotint.evaluation.answering import Speaker, collect
 from mezzotint.evaluation.item import Benchmark, Item, Settings
 from mezzotint.evaluation.predictions import Conditions, Prediction, Store, conditions, read
 from mezzotint.evaluation.sandbox import filtered
-from mezzotint.evaluation.scoring import Scored, apart, benchmark_of, compare, score, summary
+from mezzotint.evaluation.scoring import HARNESS, Scored, apart, benchmark_of, compare, figures, score, summary
 from mezzotint.evaluation.tasks import TASKS
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
@@ -70,30 +71,48 @@ def refuse_unconfined(task: str, benchmark: Benchmark) -> None:
 
 
 def beside(task: str, found: dict[str, Any], mine: tuple[Sequence[Prediction], Scored], theirs: tuple[Sequence[Prediction], Scored]) -> None:
-    """Add the other run's figures and the paired comparison to a summary, for the harder half as well."""
+    """Add the other run's figures on the common items and the paired comparison to a summary, for the harder half as well; else `unpaired`, the reason."""
     halves = ("", "hard") if task in TASKS else (None,)
     for half in halves:
         place = found.get("hard", {}) if half == "hard" else found
-        chosen = [i for i, p in enumerate(mine[0]) if half is None or p.part == half]
-        if chosen and place:
-            picked = [([said[i] for i in chosen], [scored[i] for i in chosen]) for said, scored in (mine, theirs)]
-            place["plain"] = {k: v for k, v in summary(task, *picked[1]).items() if k not in ("hard", "parts")} or summary(task, *picked[1])["hard"]
-            place["paired"] = compare(picked[0][0], picked[1][0], picked[0][1], picked[1][1])
+        (said, scored), (other, others) = (of_half(run, half) for run in (mine, theirs))
+        if not said or not place:
+            continue
+        try:
+            place["paired"] = compare(said, other, scored, others)
+            common = {p.id for p in said}
+            shared = [(p, s) for p, s in zip(other, others, strict=True) if p.id in common]
+            place["plain"] = figures(task, [p for p, _ in shared], [s for _, s in shared])
+        except ValueError as error:
+            place["unpaired"] = str(error)
+
+
+def of_half(run: tuple[Sequence[Prediction], Scored], half: str | None) -> tuple[list[Prediction], Scored]:
+    """The predictions of one part with their scores, None for all."""
+    chosen = [(p, s) for p, s in zip(*run, strict=True) if half is None or p.part == half]
+    return [p for p, _ in chosen], [s for _, s in chosen]
 
 
 def rescore(paths: Sequence[Path], watch: Watch = unwatched) -> list[tuple[Conditions, dict[str, Any]]]:
-    """Figures of every run in predictions files, without a model. Two runs of one task are compared in pairs, the first with the second."""
-    runs = apart([line for path in paths for line in read(path)])
+    """Figures of every run in predictions files, without a model. Two runs of one task are compared in pairs, the first with the second.
+
+    Lines of lm-evaluation-harness are left out with a warning: only its own tasks can score them.
+    """
+    lines = [line for path in paths for line in read(path)]
+    runs = apart([(taken, said) for taken, said in lines if not taken.task.startswith(HARNESS)])
+    names, foreign = ", ".join(map(str, paths)), sum(taken.task.startswith(HARNESS) for taken, _ in lines)
     if not runs:
-        raise ValueError(f"{', '.join(map(str, paths))}: no predictions in it")
+        raise ValueError(f"{names}: no predictions in it" + (" but those of lm-evaluation-harness, which scores them itself" if foreign else ""))
+    if foreign:
+        warnings.warn(f"{names}: the {foreign} predictions of lm-evaluation-harness are left out; it scores them itself", stacklevel=2)
     scores: dict[str, Scored] = {}
-    figures: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for run, (taken, said) in runs.items():
         refuse_unconfined(taken.task, benchmark_of(taken.task))
         scores[run] = score(taken.task, said, watch(taken.task, len(said)))
-        figures[run] = summary(taken.task, said, scores[run])
+        found[run] = summary(taken.task, said, scores[run])
     for task in {taken.task for taken, _ in runs.values()}:
         pair = [run for run, (taken, _) in runs.items() if taken.task == task]
         if len(pair) == 2:
-            beside(task, figures[pair[0]], (runs[pair[0]][1], scores[pair[0]]), (runs[pair[1]][1], scores[pair[1]]))
-    return [(taken, figures[run]) for run, (taken, _) in sorted(runs.items(), key=lambda item: item[1][0].task)]
+            beside(task, found[pair[0]], (runs[pair[0]][1], scores[pair[0]]), (runs[pair[1]][1], scores[pair[1]]))
+    return [(taken, found[run]) for run, (taken, _) in sorted(runs.items(), key=lambda item: item[1][0].task)]

@@ -18,6 +18,7 @@ from mezzotint.evaluation.evaluating import Watch, unwatched
 from mezzotint.evaluation.item import Choice, Item, Passage, Question, Settings
 from mezzotint.evaluation.likelihood import windows
 from mezzotint.evaluation.predictions import Prediction, Store, conditions
+from mezzotint.evaluation.scoring import HARNESS
 from mezzotint.generation import opening
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
@@ -65,7 +66,7 @@ class Mezzotint(LM):
 
     def collect(self, kind: str, items: Sequence[Item]) -> list[Prediction]:
         speaker = self.speaker
-        taken = conditions(f"harness {kind}", self.name, speaker.model, speaker.recipe, speaker.settings, speaker.batch)
+        taken = conditions(f"{HARNESS}{kind}", self.name, speaker.model, speaker.recipe, speaker.settings, speaker.batch)
         return collect(speaker, items, self.store, taken, self.watch(kind.replace("_", " "), len(items)))
 
     def generate_until(self, requests: list[Instance]) -> list[str]:

@@ -13,6 +13,9 @@ from mezzotint.evaluation.tasks import TASKS
 
 Scored = list[dict[str, Any]]
 
+HARNESS = "harness "
+"""What the tasks of predictions begin with that lm-evaluation-harness asked for."""
+
 
 def benchmark_of(task: str, hard: int = 0) -> Benchmark:
     """The benchmark of that name, a built-in task among them. Raises ValueError listing the names."""
