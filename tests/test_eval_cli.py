@@ -90,6 +90,15 @@ def test_tables_for_people(command, tmp_path):
     assert "lists 00000" in said.out
 
 
+def test_tasks_beside_all_are_asked_too(command, monkeypatch):
+    from mezzotint.evaluation import tasks
+
+    monkeypatch.setattr(tasks, "TASKS", {"lists": tasks.TASKS["lists"]})
+    code, said = command("--all", "math", "--count", "1", "--hard-count", "0", "--samples", "1", *SHORT, "--against", "none", "--json")
+    assert code == 0
+    assert list(json.loads(said.out)["tasks"]) == ["math", "lists", "prose"]
+
+
 def test_a_preset_sets_recipe_and_settings(command, data):
     code, said = command("gsm8k", "--preset", "dpad-llada-1.5", "--data", str(data), "--shots", "0", "--count", "1", "--gen-length", "32", "--json")
     assert code == 0
@@ -110,7 +119,16 @@ def test_a_preset_sets_recipe_and_settings(command, data):
         (["ruler", "--lengths", "30"], ["at least", "--lengths"]),
         (["choice"], ["--data"]),
         (["math", "--count", "0"], ["count=0"]),
+        (["prose", "--count", "5"], ["count=5", "prose", "math", "gsm8k"]),
+        (["prose", "--hard-count", "0"], ["hard_count=0", "prose", "math"]),
+        (["wikitext-suffix", "--commit", "threshold"], ["--commit", "wikitext-suffix", "canvas and suffix"]),
+        (["suffix-ppl", "prose", "--temperature", "1"], ["--temperature", "suffix-ppl"]),
         (["--score", "/no/such"], ["/no/such"]),
+        (["--score", "x", "--shots", "0"], ["shots=0", "--score"]),
+        (["--score", "x", "--seed", "1"], ["seed=1", "--score"]),
+        (["--score", "x", "--commit", "quota"], ["commit='quota'", "--score"]),
+        (["math", "--score", "x"], ["tasks=['math']", "--score"]),
+        (["--harness", "gsm8k", "--hard-count", "0"], ["hard_count=0", "--harness"]),
         (["math", "--include-path", "/tmp"], ["--include-path", "--harness"]),
         (["--harness", "gsm8k", "--preset", "llada-base"], ["preset='llada-base'", "--harness"]),
         (["lists", "--against", "fastest"], ["recipe='fastest'", "plain"]),

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 COUNT, HARD_COUNT = 16, 4
 """Questions per built-in task unless told otherwise."""
 
-ASKED = ("data", "split", "shots", "samples", "lengths", "window", "context", "cfg_scale", "chat")
-"""Options that only some benchmarks take."""
+ASKED = ("count", "hard_count", "data", "split", "shots", "samples", "lengths", "window", "context", "cfg_scale", "chat")
+"""Options that only some tasks take."""
+
+MEANT = {"all": ("recipe", "against", *options.RECIPE_FIELDS), "suffix": ("recipe", "against", "gen_length", "block_length", "suffix"), "nothing": ()}
+"""What a benchmark depends on of a recipe -> the options that choose it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         return listing(args.json)
     if args.score:
+        refuse(args, [name for name in given(args) if name not in ("score", "json")], "with --score, which needs predictions files alone")
         return score(args)
     if args.harness:
         return harness(args)
@@ -72,22 +76,37 @@ def run(args: argparse.Namespace) -> int:
     return evaluate(args)
 
 
+def given(args: argparse.Namespace) -> list[str]:
+    """The options whose values are not the usual ones."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return [name for name, usual in vars(parser.parse_args([])).items() if getattr(args, name) != usual]
+
+
+def refuse(args: argparse.Namespace, names: list[str], why: str) -> None:
+    """Raises ValueError for the first of the options, if there is one."""
+    if names:
+        raise ValueError(f"{names[0]}={getattr(args, names[0])!r} means nothing {why}; leave it out")
+
+
 def evaluate(args: argparse.Namespace) -> int:
     from mezzotint.evaluation.benchmarks import BENCHMARKS
     from mezzotint.evaluation.scoring import benchmark_of
     from mezzotint.evaluation.tasks import TASKS
 
-    names = [*TASKS, "prose"] if args.all else list(dict.fromkeys(args.tasks))
+    names = list(dict.fromkeys(args.tasks + ([*TASKS, "prose"] if args.all else [])))
     if not names:
         raise ValueError(f"name at least one task ({', '.join([*TASKS, *BENCHMARKS])}) or give --all")
     chosen = {task: benchmark_of(task) for task in names}
     for option in ASKED:
         if getattr(args, option, None) is not None and not any(option in b.uses or (option == "cfg_scale" and b.recipe == "all") for b in chosen.values()):
-            takers = ", ".join(n for n, b in BENCHMARKS.items() if option in b.uses)
+            takers = ", ".join(n for n in [*TASKS, *BENCHMARKS] if option in benchmark_of(n).uses)
             raise ValueError(f"{option}={getattr(args, option)!r} means nothing to {', '.join(names)}; it is for {takers}")
-    given = [field for field in ("recipe", "against", *options.RECIPE_FIELDS) if getattr(args, field) is not None and field != "cfg_scale"]
-    if given and all(b.recipe == "nothing" for b in chosen.values()):
-        raise ValueError(f"--{given[0].replace('_', '-')} means nothing to {', '.join(names)}, which measure the model whatever the recipe; leave it out")
+    meant = {field for benchmark in chosen.values() for field in MEANT[benchmark.recipe]}
+    for field in MEANT["all"]:
+        if getattr(args, field) is not None and field not in meant and field != "cfg_scale":
+            why = "ask a recipe only for its canvas and suffix" if meant else "measure the model whatever the recipe"
+            raise ValueError(f"--{field.replace('_', '-')} means nothing to {', '.join(names)}, which {why}; leave it out")
     from mezzotint import __version__
     from mezzotint.cli.progress import bar
     from mezzotint.evaluation.evaluating import Evaluation, refuse_unconfined
@@ -123,15 +142,20 @@ def evaluate(args: argparse.Namespace) -> int:
         values = list(against.values())
         report["compared_with"] = values[0] if all(v == values[0] for v in values) else against
     report["mezzotint"] = __version__
-    if args.out:
-        import json
-
-        (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    keep(args.out, report)
     if args.json:
         options.print_json(report)
     else:
         show(found, examples)
     return 0
+
+
+def keep(out: Path | None, report: dict[str, Any]) -> None:
+    """Write report.json beside the predictions."""
+    import json
+
+    if out:
+        (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def batch_of(args: argparse.Namespace, model: Any) -> int:
@@ -207,9 +231,8 @@ def harness(args: argparse.Namespace) -> int:
     from mezzotint.evaluation.predictions import Store
     from mezzotint.generation import default_recipe
 
-    for name in ("tasks", "all", "preset", "data", "split", "lengths", "window", "context", "hard_count", "against", "examples"):
-        if getattr(args, name):
-            raise ValueError(f"{name}={getattr(args, name)!r} means nothing with --harness, whose tasks bring their own; leave it out")
+    own = ("tasks", "all", "preset", "data", "split", "lengths", "window", "context", "hard_count", "against", "examples")
+    refuse(args, [name for name in given(args) if name in own], "with --harness, whose tasks bring their own")
     from mezzotint.evaluation.harness import run_harness
 
     model, tokenizer = options.load(args)
@@ -233,6 +256,7 @@ def harness(args: argparse.Namespace) -> int:
             watch=lambda what, total: watch(progress, what, total),
         )
     report |= {"recipe": recipe.to_dict(), "model": args.model or "bundled"}
+    keep(args.out, report)
     if args.json:
         options.print_json(report)
     else:
@@ -254,6 +278,7 @@ def listing(json: bool) -> int:
     """Every task with what it is, and the presets."""
     from mezzotint.evaluation.benchmarks import BENCHMARKS
     from mezzotint.evaluation.presets import PRESETS
+    from mezzotint.evaluation.scoring import benchmark_of
     from mezzotint.evaluation.tasks import TASKS
 
     about = {task: (module.__doc__ or "").splitlines()[0] for task, module in TASKS.items()} | {name: b.about for name, b in BENCHMARKS.items()}
@@ -270,7 +295,7 @@ def listing(json: bool) -> int:
     console = Console()
     table = Table("task", "what it is", "options of its own")
     for name, text in about.items():
-        table.add_row(name, text, ", ".join(f"--{use.replace('_', '-')}" for use in BENCHMARKS[name].uses) if name in BENCHMARKS else "--count, --hard-count")
+        table.add_row(name, text, ", ".join(f"--{use.replace('_', '-')}" for use in benchmark_of(name).uses))
     console.print(table)
     table = Table("preset", "task", "recipe and settings", "published", "source")
     for name, tasks in PRESETS.items():
@@ -299,11 +324,11 @@ def show(found: dict[str, Any], examples: dict[str, list[tuple[str, str, bool]]]
 
 def rows(table: Any, name: str, part: dict[str, Any]) -> None:
     """The chief figure with its interval and the comparison; the other figures on lines of their own."""
-    skipped = ("ci", "count", "forwards", "positions_computed", "seconds", "tokens", "hard", "parts", "plain", "paired")
+    skipped = ("ci", "count", "forwards", "positions_computed", "seconds", "tokens", "hard", "parts", "plain", "paired", "unpaired")
     chief, *others = [(figure, value) for figure, value in part.items() if figure not in skipped]
     low, high = part.get("ci", (None, None))
     against = part.get("paired")
-    change = ""
+    change = part.get("unpaired", "")
     if against:
         change = f"{against['difference']:+.3f} [{against['ci'][0]:+.3f}, {against['ci'][1]:+.3f}]"
         change += f", {against['changed']} verdicts and {against['answers_changed']} answers changed"

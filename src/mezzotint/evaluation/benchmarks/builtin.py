@@ -53,4 +53,4 @@ def benchmark(task: str, hard: int) -> Benchmark:
         harder = questions(task, hard, hard=True) if hard else []
         return [item(e, f"{i:05d}") for i, e in enumerate(easy)] + [item(e, f"{HARD}-{i:05d}") for i, e in enumerate(harder)]
 
-    return Benchmark((TASKS[task].__doc__ or task).splitlines()[0], items, score, uses=("count",))
+    return Benchmark((TASKS[task].__doc__ or task).splitlines()[0], items, score, uses=("count", "hard_count"))
