@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from conftest import HERE
 
 import mezzotint as mz
 from mezzotint.analysis import SinkRule, compute_sink_instability, dynamics, record_generation, record_noise
+from mezzotint.cli import main
+from mezzotint.cli import prune as cli
 from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, paired_increase
 from mezzotint.evaluation.likelihood import bound
 from mezzotint.kernels.column_mass import column_mass
@@ -146,6 +149,14 @@ def test_a_hessian_that_cannot_be_factored_falls_back_and_says_so(tiny):
     replace(layers_of(model)[0].attention_norm, "weight", torch.full_like(layers_of(model)[0].attention_norm.weight, 1e30))
     found = sparsify(model, torch.randint(5, 100, (4, 16)), Sparsity("sparsegpt"))
     assert "layers.0.attention.q" in found.report["fell_back"]
+
+
+def test_a_resumed_run_still_says_what_fell_back(tiny, tmp_path):
+    model, ids = twin(tiny["llada"]), torch.randint(5, 100, (4, 16))
+    replace(layers_of(model)[0].attention_norm, "weight", torch.full_like(layers_of(model)[0].attention_norm.weight, 1e30))
+    whole = sparsify(model, ids, Sparsity("sparsegpt"), journal=Journal(tmp_path / "j")).report
+    resumed = sparsify(model, ids, Sparsity("sparsegpt"), journal=Journal(tmp_path / "j")).report
+    assert resumed["fell_back"] == whole["fell_back"] != []
 
 
 def test_removing_heads_and_neurons_equals_silencing_them(family, ids):
@@ -416,6 +427,31 @@ def test_quantised_on_load(tiny, ids, tmp_path, scheme):
     assert 0 < error < 0.2
     with pytest.raises(ValueError, match="prune first"):
         sparsify(loaded, ids, Sparsity("magnitude"))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--quantise", "int4-weight"], ["quantise='int4-weight'", "bfloat16"]),
+        (["--compact"], ["--compact", "preset='balanced'", "heads and neurons"]),
+        (["--preset", "edge", "--compact"], ["--compact", "preset='edge'"]),
+        (["--method", "magnitude", "--ranking", "combined"], ["--ranking", "--method", "weights"]),
+    ],
+    ids=lambda part: " ".join(part)[:40],
+)
+def test_what_cannot_be_had_is_said_before_pruning_begins(words, named, tmp_path, capsys, monkeypatch):
+    if "--quantise" in words:
+        pytest.importorskip("torchao", reason="needs the extra `quant`")
+    monkeypatch.setattr(cli, "calibration", lambda *rest: pytest.fail("pruning has begun"))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["prune", "--device", "cpu", "--dtype", "float32", "--out", str(tmp_path / "o"), *words]) == 2
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    said = capsys.readouterr().err
+    assert len(said.strip().splitlines()) == 1
+    assert all(word in said for word in named), said
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_bound_agrees_with_the_one_of_the_evaluation(bundled):

@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import mezzotint
     from mezzotint.evaluation.predictions import weights_digest
+    from mezzotint.models.quantised import quantise
     from mezzotint.prune.checkpoint import save
     from mezzotint.prune.journal import Journal
 
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < least:
             raise ValueError(f"{name}={getattr(args, name)} must be at least {least}")
     model, tokenizer = options.load(args)
+    if preset.quantise:
+        quantise(model, preset.quantise, layers=1)  # what is not possible is said before hours of pruning
     samples = calibration(args, tokenizer)
     data = hashlib.sha256(b"".join(sample.ids.numpy().tobytes() for part in samples for sample in part)).hexdigest()
     identity = {"data": data, "weights": weights_digest(model), "version": mezzotint.__version__}
@@ -119,10 +122,11 @@ def chosen(args: argparse.Namespace) -> "Preset":
     wants_structured = [name for name in (*STRUCTURED, "target_speedup") if getattr(args, name) is not None] + (["drop_layers"] if args.drop_layers else [])
     wants_structured += ["strict"] if args.strict else []
     base = PRESETS[args.preset] if args.preset else Preset("", sparsity=Sparsity()) if wants_sparse else PRESETS["balanced"]
-    mixed = wants_structured if base.sparsity else wants_sparse
+    mixed = wants_structured if base.sparsity else wants_sparse + (["compact"] if args.compact else [])
     if mixed:
         kind, name = ("weights" if base.sparsity else "heads and neurons"), mixed[0].replace("_", "-")
-        raise ValueError(f"--{name} has no effect here: {f'preset={args.preset!r}' if args.preset else '--' + wants_sparse[0]} prunes {kind}; leave it out")
+        cause = "--" + wants_sparse[0] if base.sparsity and not args.preset else f"preset={args.preset or 'balanced'!r}"
+        raise ValueError(f"--{name} has no effect here: {cause} prunes {kind}; leave it out")
     changes: dict[str, Any] = {"quantise": args.quantise or base.quantise, "compact": args.compact or base.compact}
     if base.sparsity:
         if args.quality_drop_threshold is not None:

@@ -25,11 +25,12 @@ def scheme_of(raw: dict[str, Any]) -> str | None:
     return scheme
 
 
-def quantise(model: Transformer, scheme: str) -> Transformer:
+def quantise(model: Transformer, scheme: str, layers: int | None = None) -> Transformer:
     """A model whose layers' matrices are quantised, experts included; the given one stays as it is.
 
     int8-weight: weights only, one scale a row; less memory, no less work. int8-dynamic: activations too, one scale a token; faster where int8 products are.
-    int4-weight: groups of 32 weights; on a CPU the model must be bfloat16. Prune before, never after. Raises ValueError for a scheme that is
+    int4-weight: groups of 32 weights; on a CPU the model must be bfloat16. Prune before, never after. layers: the first so many
+    only, to see whether it is possible. Raises ValueError for a scheme that is
     unknown or not possible here, and naming the extra if torchao is missing.
     """
     if scheme not in SCHEMES:
@@ -53,7 +54,7 @@ def quantise(model: Transformer, scheme: str) -> Transformer:
             config = Int4WeightOnlyConfig(group_size=32)
         smaller = unstacked(model)
         try:
-            quantize_(smaller.layers, config, lambda module, name: isinstance(module, nn.Linear))
+            quantize_(smaller.layers[:layers], config, lambda module, name: isinstance(module, nn.Linear))
         except (RuntimeError, NotImplementedError, ImportError, AssertionError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"quantise={scheme!r} is not possible with this model on {model.device}: {reason}") from None

@@ -167,13 +167,15 @@ class Work:
             return False
         for name, linear in matrices(self.layers[index]).items():
             replace(linear, "weight", stored[name].to(linear.weight.device))
+        self.fell_back += self.journal.info(f"layer-{index}").get("fell_back", [])
         self.tell("layers", index + 1, len(self.layers))
         return True
 
-    def keep(self, index: int, weights: dict[str, Tensor]) -> None:
+    def keep(self, index: int, weights: dict[str, Tensor], fell_back: list[str] | None = None) -> None:
         for name, linear in matrices(self.layers[index]).items():
             replace(linear, "weight", weights[name].to(linear.weight.dtype))
-        self.journal.put(f"layer-{index}", weights)
+        self.fell_back += fell_back or []
+        self.journal.put(f"layer-{index}", weights, {"fell_back": fell_back or []})
         self.tell("layers", index + 1, len(self.layers))
 
     def prune(self, index: int, scores: dict[str, Tensor]) -> None:
@@ -187,7 +189,7 @@ class Work:
     def solve(self, index: int, statistic: Statistic, count: int) -> None:
         """SparseGPT on every matrix; one whose Hessian cannot be factored is pruned by Wanda's score from its diagonal instead, and reported."""
         ratio, pattern = self.settings.at(index, len(self.layers)), masks.parse_pattern(self.settings.pattern)
-        found = {}
+        found, fell_back = {}, []
         for name, linear in matrices(self.layers[index]).items():
             hessian = statistic.values[SITE_OF[name]] * (2 / count)
             try:
@@ -195,9 +197,9 @@ class Work:
             except Singular:
                 score = linear.weight.float().abs() * hessian.diagonal().sqrt()
                 found[name] = linear.weight.masked_fill(masks.grouped(score, *pattern) if pattern else masks.per_row(score, ratio), 0)
-                self.fell_back.append(f"layers.{index}.{name}")
+                fell_back.append(f"layers.{index}.{name}")
             found[name] = found[name].to(linear.weight.dtype)
-        self.keep(index, found)
+        self.keep(index, found, fell_back)
 
 
 def choose(settings: Sparsity, score: Float[Tensor, "rows cols"], ratio: float) -> Bool[Tensor, "rows cols"]:
