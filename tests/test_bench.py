@@ -91,6 +91,18 @@ def test_the_replayed_answer_agrees_with_a_stop_id(tiny):
         assert measure(model, [prompt], recipe.with_(early_stop=early_stop), answer=place).forwards == real.forwards
 
 
+def test_answers_are_counted_from_where_each_row_begins():
+    """Where blocks stand on a grid, rows of a batch begin at places of their own, and the canvas ends with a whole block."""
+    model = random_model(shape_of(str(TINY)), dtype="float32")
+    model.config = dataclasses.replace(model.config, block_length=8, stop_ids=(-1,))
+    recipe, prompt = mz.Recipe(gen_length=16, block_length=8), [torch.arange(9), torch.arange(13)]
+    steps = list(mz.denoise(model, prompt, recipe))
+    assert (steps[-1].begins, steps[-1].tokens.shape[1]) == ((9, 13), 32)
+    assert measure(model, prompt, recipe).tokens == 2 * 16
+    stop = next(step.index for step in steps if (step.ids[0, 1:4] >= 0).all() and (step.ids[1, 5:8] >= 0).all())  # in the block from 8 on
+    assert measure(model, prompt, recipe, answer=2).forwards == stop + 1
+
+
 def test_what_is_compared_is_interleaved_and_paired():
     model = random_model(shape_of(str(TINY)), dtype="float32")
     asked = prompts([8, 24], 2, vocabulary=50)

@@ -6,7 +6,8 @@ import json
 import pytest
 
 import mezzotint as mz
-from mezzotint.bench.questions import Question, gather
+from mezzotint.bench import tuning
+from mezzotint.bench.questions import Answer, Question, gather
 from mezzotint.bench.tuning import hand_written, ranked, rungs, space, tune, understood, work
 from mezzotint.cli import main
 from mezzotint.recipes import RECIPES, read
@@ -74,13 +75,31 @@ def test_quality_binds(found):
     assert hasty["ci"][0] <= hasty["loss"] <= hasty["ci"][1]
 
 
-def test_no_question_is_put_twice(found):
+def test_no_question_is_put_twice_but_the_last_third_to_the_reference(found):
     result, asked = found
-    assert asked.count("reference") == 6
+    assert asked[:6] == ["reference"] * 6
+    final = ["reference", *(name for name in CANDIDATES if asked.count(name) == 6)]
+    turns = asked[-2 * len(final) :]
+    assert sorted(turns[: len(final)]) == sorted(turns[len(final) :]) == sorted(final)
+    assert asked.count("reference") == 8
     assert all(asked.count(name) in (4, 6) for name in CANDIDATES)
     assert asked.count("hasty") == 4  # what loses does not answer the last third
     assert len(asked) <= work(len(CANDIDATES), 6)
     assert result.rungs == [{"questions": 4, "recipes": 4}]
+
+
+def test_the_check_is_timed_in_turn(bundled, monkeypatch):
+    """On a machine that has become twice as slow since the reference answered first, the speedup is what it was."""
+    model, tokenizer = bundled
+    calls: list[float] = []
+
+    def put(model, tokenizer, question, recipe):
+        calls.append(1.0 if len(calls) < 7 else 2.0)
+        return Answer("", True, calls[-1] * (4 if recipe == REFERENCE else 1), 1, 1, 1, 1)
+
+    monkeypatch.setattr(tuning, "put", put)
+    result = tune(model, tokenizer, gather(["lists"], 6), REFERENCE, {"careful": CANDIDATES["careful"]})
+    assert (result.name, result.search["speedup"], result.check["speedup"]) == ("careful", 2, 4)
 
 
 def test_time_ends_the_search(bundled):
@@ -91,7 +110,7 @@ def test_time_ends_the_search(bundled):
     assert result.rungs == [{"questions": 1, "recipes": 4}]
     assert result.search["questions"] == 1
     assert result.check["questions"] in (1, 2)
-    assert asked.count("reference") == 8
+    assert asked.count("reference") == 8 + (result.check["questions"] == 1)
     assert all(asked.count(name) <= 2 for name in CANDIDATES)
 
 
@@ -118,8 +137,6 @@ def test_a_search_that_could_see_nothing_is_refused(bundled):
 
 
 def test_the_command_writes_a_recipe_that_commands_take(tmp_path, capsys, monkeypatch):
-    from mezzotint.bench import tuning
-
     monkeypatch.setattr(tuning, "COMMITS", ({"commit": "threshold:tau=0.9", "confidence": "probability"},))
     monkeypatch.setattr(tuning, "CACHES", ({}, {"cache": "dual"}))
     monkeypatch.setattr(tuning, "RECIPES", {})

@@ -43,7 +43,6 @@ def finish(device: torch.device) -> None:
 def measure(model: Transformer, prompt: Sequence[Tensor], recipe: Recipe, *, seed: int = 0, answer: int | None = None, count: bool = False) -> Sample:
     """Run a recipe once. answer: the run ends as if a stop id stood behind that many tokens; count: FLOPs too, which costs time."""
     device = model.device
-    start = max(len(row) for row in prompt)
     tally, decided, step = Tally(len(prompt), recipe), 0, None
     counting = counter() if count and countable(recipe, device) else None
     restart_peak(device)
@@ -53,13 +52,13 @@ def measure(model: Transformer, prompt: Sequence[Tensor], recipe: Recipe, *, see
         for step in denoise(model, prompt, recipe, seed=seed):
             tally.count(step)
             decided += int(step.accepted.sum())
-            if answer is not None and ended(step, start, answer, recipe.early_stop):
+            if answer is not None and ended(step, answer, recipe.early_stop):
                 break
     assert step is not None
-    generated = step.tokens[:, start:].tolist()
+    generated = [row[begin:] for row, begin in zip(step.tokens.tolist(), step.begins, strict=True)]
     seconds = time.perf_counter() - begun
     if answer is None:
-        tokens = sum(len(answer_ids(row, model.config.stop_ids, recipe.max_tokens)[0]) for row in generated)
+        tokens = sum(len(answer_ids(row, model.config.stop_ids, recipe.max_tokens or recipe.gen_length)[0]) for row in generated)
     else:
         tokens = sum(min(answer, len(row)) for row in generated)
     flops = None if counting is None else counting.get_total_flops()

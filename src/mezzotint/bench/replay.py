@@ -86,11 +86,11 @@ def replayed(name: str, recipe: Recipe, replay: Replay, *, meaningless: bool) ->
     return recipe.with_(commit=Paced(replay.tokens_per_forward))
 
 
-def ended(step: Step, start: int, answer: int, early_stop: str) -> bool:
-    """Whether a stop id behind `answer` tokens would have ended every row by now; start: the first generated position."""
+def ended(step: Step, answer: int, early_stop: str) -> bool:
+    """Whether a stop id behind `answer` tokens would have ended every row by now."""
     block = step.block
-    place = start + answer - block.start
-    if early_stop == "off" or place >= len(block):
+    places = [begin + answer - block.start for begin in step.begins]
+    if early_stop == "off" or max(places) >= len(block):
         return False
     decided = step.ids >= 0
-    return bool((decided if early_stop == "block" else decided[:, : max(0, place) + 1]).all())
+    return all(bool((row if early_stop == "block" else row[: max(0, place) + 1]).all()) for row, place in zip(decided, places, strict=True))

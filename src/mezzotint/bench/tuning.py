@@ -165,6 +165,11 @@ class Search:
             done.append(number)
         return done
 
+    def forget(self, name: str, numbers: Sequence[int]) -> None:
+        """So that it answers these again: seconds compare only where recipes take turns."""
+        for number in numbers:
+            del self.answers[name][number]
+
     def cost(self, name: str, numbers: Sequence[int]) -> float:
         return statistics.mean(getattr(self.answers[name][n], self.measure) for n in numbers)
 
@@ -202,9 +207,10 @@ def tune(
 ) -> Tuned:
     """The cheapest candidate whose exact match is at most `max_loss` points below the reference's, else the reference.
 
-    The first two thirds of the questions are searched on. The cheapest survivors that keep the quality there then answer the last third, and the cheapest
-    that keeps it there too is it. Candidates that the model cannot follow are left out. measure: what is to be small, "seconds", "positions" or
-    "forwards". seconds: how long it may take (None: as long as it takes); it takes longer only by the questions it is at, at least one in each rung.
+    The first two thirds of the questions are searched on. The cheapest survivors that keep the quality there then answer the last third in turn with the
+    reference, and the cheapest that keeps it there too and costs less is it. Candidates that the model cannot follow are left out. measure: what is to be
+    small, "seconds", "positions" or "forwards". seconds: how long it may take (None: as long as it takes); it takes longer only by the questions it is at,
+    at least one in each rung.
     Raises ValueError for fewer than 6 questions, and if the reference answers none rightly, because then no loss can be seen.
     """
     if measure not in MEASURES:
@@ -240,8 +246,12 @@ def tune(
             alive = order[: max(LEAST_KEPT, math.ceil(len(order) / SHRINK))]
     sound = [n for n in alive if search.cost(n, seen) < search.cost("reference", seen) and search.figures(n, seen)["loss"] <= max_loss]
     final = sorted(sound, key=lambda name: search.cost(name, seen))[:LEAST_KEPT]
-    checked = search.put(final, {n: asked[n] for n in kept_out}, share(1)) if final else kept_out
-    found = next((name for name in final if search.figures(name, checked)["loss"] <= max_loss), "reference")
+    checked = kept_out
+    if final:
+        search.forget("reference", kept_out)
+        checked = search.put(["reference", *final], {n: asked[n] for n in kept_out}, share(1))
+    cheaper = [name for name in final if search.cost(name, checked) < search.cost("reference", checked)]
+    found = next((name for name in cheaper if search.figures(name, checked)["loss"] <= max_loss), "reference")
     last = ["reference", *alive]
     best = frontier([(search.cost(name, seen), search.quality(name, seen)) for name in last])
     front = [{"name": name, **search.figures(name, seen)} for name, there in zip(last, best, strict=True) if there]
@@ -255,4 +265,4 @@ def work(candidates: int, questions: int) -> int:
     for size in rungs(candidates, parted):
         total += alive * (size - before)
         before, alive = size, max(LEAST_KEPT, math.ceil(alive / SHRINK))
-    return total + LEAST_KEPT * (questions - parted)
+    return total + (LEAST_KEPT + 1) * (questions - parted)
