@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -219,6 +220,16 @@ def test_coverage_of_the_paired_interval():
         low, high = paired(second.tolist(), first.tolist())["ci"]
         inside += low <= 0.2 * (0.3 - 0.7) <= high
     assert 0.92 <= inside / 400 <= 0.99
+
+
+def test_a_batch_counts_its_seconds_once(bundled):
+    model, tokenizer = bundled
+    items = [Question(str(i), prompt="Copy these words: amber") for i in range(4)]
+    begun = time.perf_counter()
+    said = answering.predict(Speaker(model, tokenizer, RECIPE, Settings(), 4), items, range(4))
+    passed = time.perf_counter() - begun
+    assert 0 < sum(p.seconds for p in said) <= passed
+    assert len({p.seconds for p in said}) == 1
 
 
 def test_a_gap_is_filled_from_both_sides(bundled):

@@ -73,10 +73,12 @@ def prediction(item: Item, said: dict[str, Any], result: Any = None, seconds: fl
 
 
 def answers(speaker: Speaker, items: Sequence[Question], seeds: Sequence[int]) -> Iterator[Prediction]:
-    """Questions as one batch; seconds are until the row ended."""
+    """Questions as one batch, whose seconds they share: a row that has ended still costs until its batch ends."""
     results = generate(speaker.model, speaker.tokenizer, [q.prompt for q in items], speaker.recipe, seed=seeds, chat=items[0].chat)
+    share = max(result.seconds for result in results) / len(items)
     for question, result in zip(items, results, strict=True):
-        yield prediction(question, {"text": cut(result.text, question.until), "finish_reason": result.finish_reason}, result)
+        said = {"text": cut(result.text, question.until), "finish_reason": result.finish_reason}
+        yield replace(prediction(question, said, result), seconds=share)
 
 
 def filled(speaker: Speaker, item: Gap, seed: int) -> Prediction:
