@@ -67,6 +67,11 @@ def begun(model: Any, tokenizer: Any, prompt: str, recipe: mz.Recipe, steps: int
     return mz.Generation(ids[0, :0], whole, round(positions * share), (time.perf_counter() - start) * share, ("length",), recipe)
 
 
+def enough(known: dict[str, Any] | None, timed: bool) -> bool:
+    """Whether a sample need not be taken: one that was only judged took no turns with the other stages, so it is no timing."""
+    return known is not None and (known["timed"] or not timed)
+
+
 def row(name: str, recipe: mz.Recipe, timed: list[dict], vanilla: list[dict], judged: dict[str, list[bool]]) -> dict[str, Any]:
     """A stage's figures: means over the timed questions, the ratio of total seconds with the lowest and highest of the questions', verdicts over the judged."""
     seconds, tokens = statistics.mean(s["seconds"] for s in timed), statistics.mean(s["tokens"] for s in timed)
@@ -135,7 +140,7 @@ def main() -> None:
 
     def answer(number: int, name: str, timed: bool) -> None:
         """One question through one stage, unless it was answered before."""
-        if samples.get(number, name) is not None:
+        if enough(samples.get(number, name), timed):
             return
         prompt = (SHOT if args.shots else "") + asked[number].prompt
         if name == "vanilla" and few is not None:

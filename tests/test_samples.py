@@ -81,6 +81,23 @@ def test_the_headline_names_what_dpad_adds():
     assert verdict(rows)["best"] == "parallel +dual +early stop"
 
 
+def test_the_headline_times_what_was_only_judged(tmp_path, tiny):
+    from headline import enough
+    from samples import Samples
+
+    samples = Samples(tmp_path / "s.jsonl", tiny["llada"])
+    assert not enough(samples.get(0, "fast"), timed=False)
+    samples.add(0, "fast", result=answer("a"), right=True, timed=False)
+    assert enough(samples.get(0, "fast"), timed=False)
+    assert not enough(samples.get(0, "fast"), timed=True)
+    samples.add(0, "fast", result=answer("a", 2.0), right=True, timed=True)
+    again = Samples(tmp_path / "s.jsonl", tiny["llada"]).get(0, "fast")
+    assert again is not None
+    assert again["seconds"] == 2.0
+    assert enough(again, timed=True)
+    assert enough(again, timed=False)
+
+
 def test_growth_counts_the_questions_that_got_the_same_answer():
     from canvas_growth import growth
 
