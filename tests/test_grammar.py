@@ -16,7 +16,7 @@ pytest.importorskip("outlines_core", reason="needs the extra: pip install 'mezzo
 
 from mezzotint.denoising import Ask, Step, turns
 from mezzotint.grammar.automaton import Automaton
-from mezzotint.grammar.compiling import Compiler
+from mezzotint.grammar.compiling import Compiler, token_bytes
 from mezzotint.grammar.constrained import Constrained
 from mezzotint.grammar.specification import GrammarError, Specification
 
@@ -177,6 +177,56 @@ def test_formats_allow_only_what_is_valid():
     assert re.fullmatch(Specification.schema(named).expression(), '{"format": {"format": "time"}}')
 
 
+def accepts(automaton: Automaton, tokenizer, text: str) -> bool:
+    """Whether the automaton takes a text, spelled byte by byte."""
+    ids = [i for byte in text.encode() for i, token in enumerate(token_bytes(tokenizer)) if token == bytes([byte])]
+    state = 0
+    for token in ids:
+        state = automaton.step(state, token)
+        if state < 0:
+            return False
+    return automaton.least[state] == 0
+
+
+def test_an_answer_may_begin_with_another_one(bundled):
+    """Where both may be given, the longer one can be reached, at the root too."""
+    model, tokenizer = bundled
+    asked = {
+        Specification.choice(["yes", "yes please", "red", "red and blue"]): ["yes", "yes please", "red", "red and blue"],
+        Specification.schema({"type": "number"}): ["1", "1.5", "-20.25"],
+        Specification.schema({"enum": [1, 12]}): ["1", "12"],
+        Specification.regex(r"^[a-z]+( [a-z]+)*$"): ["amber", "amber coral lantern"],
+    }
+    for grammar, texts in zip(compile_all(tokenizer, model.config.stop_ids, *asked), asked.values(), strict=True):
+        assert all(accepts(grammar, tokenizer, text) for text in texts), texts
+        assert not accepts(grammar, tokenizer, texts[0] + "\x03")
+        assert not accepts(grammar, tokenizer, texts[-1] + "?")
+
+
+def test_references_are_written_out_and_circles_refused():
+    """However deep: what a library passes over below some depth would not parse."""
+    deep = {f"D{i}": {"type": "object", "properties": {"x": {"$ref": f"#/$defs/D{i + 1}"}}, "required": ["x"]} for i in range(7)}
+    schema = {"$ref": "#/$defs/D0", "$defs": deep | {"D7": {"type": "string", "format": "time"}}}
+    expression = Specification.schema(schema).expression()
+    assert re.fullmatch(expression, '{"x":' * 7 + '"10:00:00Z"' + "}" * 7)
+    assert not re.fullmatch(expression, '{"x":' * 6 + "{}" + "}" * 6)
+    named = {"type": "object", "properties": {"default": {"type": "string", "format": "time"}}, "required": ["default"]}
+    assert not re.fullmatch(Specification.schema(named).expression(), '{"default":"10:00:00\\\\x5"}')
+    node = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}}
+    twice = {f"D{i}": {"anyOf": [{"$ref": f"#/$defs/D{i + 1}"}] * 2} for i in range(14)}
+    for wrong, reason in (
+        ({"$ref": "#/$defs/node", "$defs": {"node": node}}, "recursive"),
+        ({"type": "array", "items": {"$ref": "#"}}, "'#' is not supported"),
+        ({"$ref": "#/$defs/gone"}, "names that are there"),
+        (
+            {"$ref": "#/$defs/D0", "$defs": twice | {"D14": {"type": "null"}}},
+            "parts once",
+        ),
+    ):
+        with pytest.raises(GrammarError, match=re.escape(reason)):
+            Specification.schema(wrong)
+
+
 def test_what_cannot_be_enforced_is_refused(bundled):
     model, tokenizer = bundled
     for schema, named in (
@@ -190,6 +240,15 @@ def test_what_cannot_be_enforced_is_refused(bundled):
         ({"type": "string", "format": "email"}, "format='email'"),
         ({"type": "integer", "enum": ["x"]}, "not of type integer"),
         ({"type": "string", "maxLength": 10**9}, "maxLength"),
+        ({"type": "string", "maxLength": True}, "maxLength=True"),
+        ({"type": "string", "format": ["date"]}, "format=['date']"),
+        ({"type": []}, "type=[]"),
+        ({"enum": []}, "schema.enum"),
+        ({"anyOf": []}, "schema.anyOf"),
+        ({"enum": [float("nan")]}, "number that JSON does not know"),
+        ({"type": "object", "properties": {"a": {"type": "null"}}, "required": ["b"]}, "required=['b']"),
+        ({"type": "object", "properties": {"a": {"type": "null"}}, "required": "a"}, "required='a'"),
+        ({"type": "object", "properties": {'a"b': {"type": "null"}}}, "escapes"),
     ):
         with pytest.raises(GrammarError, match=re.escape(named)):
             Specification.schema(schema)

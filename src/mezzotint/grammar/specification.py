@@ -21,6 +21,7 @@ TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:Z|[+-](?:
 FORMATS = {"date-time": f"{DATE}T{TIME}", "date": DATE, "time": TIME, "uuid": "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"}
 """Formats of strings, as RFC 3339 and RFC 9562 have them. Every match is valid; years below 1000, leap days and leap seconds are left out."""
 DEEPEST = 16
+LARGEST_SCHEMA = 4096
 LARGEST = 256
 """Most repetitions that minItems, maxItems, minLength and maxLength may ask for."""
 
@@ -48,29 +49,63 @@ class Specification:
     def schema(schema: dict[str, Any]) -> "Specification":
         """Raises GrammarError if a keyword could not be enforced."""
         check(schema, "schema", 0)
-        return Specification("schema", json.dumps(schema))
+        try:
+            return Specification("schema", json.dumps(spelled_out(schema), allow_nan=False))
+        except ValueError as error:
+            raise error if isinstance(error, GrammarError) else GrammarError("the schema has a number that JSON does not know") from None
 
     def expression(self) -> str:
         """The regular expression, in the syntax of Rust's regex crate."""
         if self.kind == "choice":
             return "|".join("".join(f"\\{c}" if c in META else c for c in text) for text in json.loads(self.value))
         if self.kind == "regex":
-            return self.value
+            return unanchored(self.value)
         from outlines_core import json_schema
 
-        return json_schema.build_regex_from_schema(json.dumps(spelled_out(json.loads(self.value))))
+        return json_schema.build_regex_from_schema(self.value)
 
 
-def spelled_out(schema: Any) -> Any:
-    """A schema with every string's format replaced by its expression."""
-    if isinstance(schema, list):
-        return [spelled_out(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {word: value if word in ("enum", "const", "default", "examples") else spelled_out(value) for word, value in schema.items()}
-    if isinstance(schema.get("format"), str):
-        found["pattern"] = FORMATS[found.pop("format")]
-    return found
+def unanchored(expression: str) -> str:
+    """Without ^ at its beginning and $ at its end, which say what holds anyway: all of the answer matches."""
+    escaped = (len(expression) - len(expression[:-1].rstrip("\\"))) % 2 == 0
+    return expression.removeprefix("^") if escaped else expression.removeprefix("^").removesuffix("$")
+
+
+def spelled_out(schema: dict[str, Any]) -> dict[str, Any]:
+    """A checked schema without references, and with every string's format replaced by its expression. Raises GrammarError for a reference that leads nowhere or
+    round in a circle."""
+    left = LARGEST_SCHEMA
+
+    def plain(part: dict[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise GrammarError(f"the schema has more than {LARGEST_SCHEMA} parts once its $refs are written out; make it smaller")
+        if "$ref" in part:
+            if part["$ref"] in within:
+                raise GrammarError(f"$ref={part['$ref']!r} is recursive, which is not supported")
+            return plain(found_at(schema, part["$ref"]), (*within, part["$ref"]))
+        found = {word: value for word, value in part.items() if word not in ("$defs", "definitions")}
+        if "format" in part:
+            found["pattern"] = FORMATS[found.pop("format")]
+        if "properties" in part:
+            found["properties"] = {name: plain(member, within) for name, member in part["properties"].items()}
+        if "items" in part:
+            found["items"] = plain(part["items"], within)
+        if "anyOf" in part:
+            found["anyOf"] = [plain(member, within) for member in part["anyOf"]]
+        return found
+
+    return plain(schema, ())
+
+
+def found_at(schema: dict[str, Any], reference: Any) -> dict[str, Any]:
+    """The part of a schema that a reference means."""
+    table, _, name = str(reference).removeprefix("#/").partition("/")
+    name = name.replace("~1", "/").replace("~0", "~")
+    if not str(reference).startswith(("#/$defs/", "#/definitions/")) or name not in schema.get(table, {}):
+        raise GrammarError(f"$ref={reference!r} is not supported; accepted: #/$defs/NAME and #/definitions/NAME of names that are there")
+    return schema[table][name]
 
 
 def check(schema: Any, where: str, depth: int) -> None:
@@ -81,7 +116,7 @@ def check(schema: Any, where: str, depth: int) -> None:
         raise GrammarError(f"{where} is nested more than {DEEPEST} deep")
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    if not isinstance(kinds, list) or not all(isinstance(kind, str) and kind in OF_TYPE for kind in kinds):
+    if not isinstance(kinds, list) or kinds == schema.get("type") == [] or not all(isinstance(kind, str) and kind in OF_TYPE for kind in kinds):
         raise GrammarError(f"{where}.type={schema['type']!r} is unknown; accepted: {', '.join(OF_TYPE)}")
     if not any(word in schema for word in ("type", "enum", "const", "anyOf", "$ref")):
         raise GrammarError(f"{where} has no type, enum, const, anyOf or $ref, so it allows anything; say what it is")
@@ -89,11 +124,14 @@ def check(schema: Any, where: str, depth: int) -> None:
     for word, value in schema.items():
         if word not in allowed:
             raise GrammarError(f"{where}.{word} is not supported")
-        if word in ("minItems", "maxItems", "minLength", "maxLength") and not (isinstance(value, int) and 0 <= value <= LARGEST):
+        if word in ("minItems", "maxItems", "minLength", "maxLength") and not (type(value) is int and 0 <= value <= LARGEST):
             raise GrammarError(f"{where}.{word}={value!r} must be a whole number from 0 to {LARGEST}")
-    if "format" in schema and (schema["format"] not in FORMATS or "minLength" in schema or "maxLength" in schema):
+    if "format" in schema and (not isinstance(schema["format"], str) or schema["format"] not in FORMATS or "minLength" in schema or "maxLength" in schema):
         raise GrammarError(f"{where}.format={schema['format']!r} is not supported; accepted, without minLength and maxLength: {', '.join(sorted(FORMATS))}")
     alternatives = [word for word in ("enum", "const", "anyOf", "$ref") if word in schema]
+    for word in ("enum", "anyOf"):
+        if word in schema and not (isinstance(schema[word], list) and schema[word]):
+            raise GrammarError(f"{where}.{word} must be a list with at least one entry")
     if len(alternatives) > 1 or (alternatives and set(schema) & allowed - EVERYWHERE):
         raise GrammarError(f"{where}.{alternatives[0]} cannot be combined with other conditions")
     if alternatives in (["anyOf"], ["$ref"]) and kinds:
@@ -110,6 +148,12 @@ def check(schema: Any, where: str, depth: int) -> None:
         values = schema["enum"] if "enum" in schema else [schema["const"]]
         if not isinstance(values, list) or not all(is_a(value, kinds) for value in values):
             raise GrammarError(f"{where}.{alternatives[0]} has values that are not of type {', '.join(kinds)}")
+    required = schema.get("required", [])
+    if not isinstance(required, list) or any(name not in schema["properties"] for name in required):
+        raise GrammarError(f"{where}.required={required!r} must be a list of names from properties")
+    for name in schema.get("properties", {}):
+        if json.dumps(name, ensure_ascii=False)[1:-1] != name:
+            raise GrammarError(f"{where}.properties has the name {name!r}, which JSON can only write with escapes; accepted: names without them")
     parts = [(f"{where}.properties.{name}", part) for name, part in members(schema, "properties", where)]
     parts += [(f"{where}.{table}.{name}", part) for table in ("$defs", "definitions") for name, part in members(schema, table, where)]
     parts += [(f"{where}.items", schema["items"])] if "items" in schema else []

@@ -11,6 +11,8 @@ from mezzotint.grammar.automaton import Automaton
 from mezzotint.grammar.specification import Specification
 
 MEMORY = 8 * 2**30
+END = b"\x03"
+"""What every text is taken to end with while its automaton is made: else the search for a match would stop at an answer that another one begins with."""
 
 
 def main() -> None:
@@ -36,15 +38,20 @@ def build(asked: dict, vocabulary: list) -> dict[str, np.ndarray]:
     for index, token in enumerate(vocabulary):
         if token and index not in stop_ids:
             tokens.setdefault(bytes(token), []).append(index)
+    end = len(vocabulary)
+    tokens[END] = [end]
     expression = Specification(asked["kind"], asked["value"]).expression()
     try:
-        found = Index(expression, Vocabulary(stop_ids[0], tokens))
+        found = Index(f"(?:{expression}){END.decode()}", Vocabulary(stop_ids[0], tokens))
     except ValueError as error:
         raise ValueError(f"the expression cannot be compiled: {error}") from None
     transitions = found.get_transitions()
     if len(transitions) > asked["states"]:
         raise ValueError(f"the grammar has {len(transitions)} states, the limit is {asked['states']}; make it smaller")
-    automaton = Automaton.build(transitions, found.get_initial_state(), set(found.get_final_states()), stop_ids)
+    ended = set(found.get_final_states())
+    accepting = {state for state, steps in transitions.items() if steps.get(end) in ended}
+    going = {state: {token: to for token, to in steps.items() if token != end} for state, steps in transitions.items() if state not in ended}
+    automaton = Automaton.build(going, found.get_initial_state(), accepting, stop_ids)
     if automaton.least[0] < 0:
         raise ValueError("the grammar matches nothing that these tokens can spell")
     return {name: getattr(automaton, name) for name in ("source", "target", "kind", "members", "bounds", "least")}
