@@ -9,6 +9,7 @@ import torch
 
 import mezzotint as mz
 from mezzotint.engine import Busy, Engine, EngineSettings, Expired, Failed, Refused, Request
+from mezzotint.engine.gap import gap_sizes, surest
 from mezzotint.generation import encode
 
 RECIPES = (
@@ -210,6 +211,35 @@ def test_one_bad_run_ends_alone(engine, monkeypatch):
 
     good = serve(engine, answer(engine, request(engine, 0)), bad())[0][0]
     assert good == serve(engine, answer(engine, request(engine, 0)))[0][0]
+
+
+def test_an_engine_that_broke_down_says_so_at_once(monkeypatch):
+    broken = Engine(EngineSettings())
+
+    def fail(batch):
+        raise ConnectionError("a rank has ended")
+
+    monkeypatch.setattr(broken, "_forward", fail)
+
+    async def main():
+        work = asyncio.create_task(broken.run())
+        with pytest.raises(Failed, match="has stopped"):
+            await answer(broken, request(broken, 0))
+        with pytest.raises(ConnectionError):
+            await work
+        with pytest.raises(Failed, match="has stopped"):
+            broken.submit(request(broken, 0))
+
+    asyncio.run(main())
+
+
+def test_a_gap_is_sized_by_an_engine_with_few_places():
+    """However many sizes are tried: so many at a time as may run."""
+    small = Engine(EngineSettings(running=3, waiting=0))
+    large = Engine(EngineSettings())
+    found = [serve(engine, surest(engine, (20, 21), (30,), gap_sizes(32)))[0] for engine in (small, large)]
+    assert found[0] == found[1]
+    assert found[0] in gap_sizes(32)
 
 
 def test_settings_travel_and_refuse_nonsense():

@@ -161,6 +161,11 @@ REFUSED = [
     ({"diffusion": {"steps": 10**6}}, "diffusion.steps"),
     ({"diffusion": {"commit": "best"}}, "diffusion.commit"),
     ({"diffusion": {"speed": 3}}, "diffusion.speed"),
+    ({"diffusion": {"watch": True}}, "diffusion.watch"),
+    ({"diffusion": {"ends": False}}, "diffusion.ends"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"diffusion": {"suffix": "dpad:window=2000000000"}}, "diffusion.suffix"),
+    ({"stop": 5}, "stop"),
     ({"diffusion": {"gen_length": 999_936}}, "diffusion.gen_length"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
 ]
@@ -304,6 +309,10 @@ def test_answers_hold_back_what_may_change(served):
         assert answer.text == "naïve café ☕ STOPPED "
         assert answer.finish == "stop"
         assert all("�" not in piece and "STOP g" not in piece for piece in pieces)
+    line = Answer(tokenizer, (), ("\n",))
+    ids = tokenizer("amber coral\nlantern blue river", add_special_tokens=False)["input_ids"]
+    assert line.add(ids) == "amber coral"
+    assert line.tokens == tokenizer("amber coral", add_special_tokens=False)["input_ids"]
     cut = Answer(tokenizer, (), ("never",))
     assert cut.add(tokenizer("n", add_special_tokens=False)["input_ids"]) == ""
     assert cut.end("length") == "n"

@@ -85,10 +85,9 @@ def default_recipe(model: Transformer) -> Recipe:
     return fitted(named(model.config.recipe), model.config)
 
 
-def recipe_of_checkpoint(source: str | Path | None, *, mask_id: int | None = None, block_causal: int | None = None) -> Recipe:
-    """`default_recipe` of a checkpoint that is not loaded here, from its small JSON files."""
-    _, config = configure(folder_of(source, weights=False), mask_id=mask_id, block_causal=block_causal)
-    return fitted(named(config.recipe), config)
+def config_of_checkpoint(source: str | Path | None, *, mask_id: int | None = None, block_causal: int | None = None) -> ModelConfig:
+    """What a checkpoint is that is not loaded here, from its small JSON files."""
+    return configure(folder_of(source, weights=False), mask_id=mask_id, block_causal=block_causal)[1]
 
 
 def fitted(recipe: Recipe, config: ModelConfig) -> Recipe:
@@ -272,7 +271,7 @@ def infill(
     end nothing. ends: the text is a whole document, so an end token follows it. Raises ValueError if there is no gap, one of 0
     or more than 4,096 masks, or a recipe with max_tokens.
     """
-    recipe = recipe or default_recipe(model)
+    recipe = (recipe or default_recipe(model)).with_(early_stop="off")
     if recipe.max_tokens is not None:
         raise ValueError(f"max_tokens={recipe.max_tokens} has no meaning when gaps are filled: their sizes are given; leave it out")
     pieces = GAP.split(text)

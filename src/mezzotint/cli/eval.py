@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, help=f"questions per task, built-in: {COUNT}, others: all they have (ruler: of each kind and length, 20)")
     parser.add_argument("--hard-count", type=int, help=f"harder questions per built-in task (default: a quarter of --count, {HARD_COUNT} of {COUNT})")
     parser.add_argument("--batch", type=int, help="questions at once (default: 16, on a CPU 1: a row that has ended still costs until its batch ends)")
-    parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
+    parser.add_argument("--seed", type=options.seed, default=0, help="of every random draw (default: 0)")
     parser.add_argument("--examples", type=int, default=0, metavar="N", help="also print the first N answers of each task")
     parser.add_argument("--against", metavar="RECIPE", help="compare with this recipe on the same questions: a name, a JSON file or none (built-in: plain)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep predictions.jsonl and report.json there; a killed run resumes")

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--block-length", type=int, default=32, metavar="N", help="masks decoded together (default: 32)")
     parser.add_argument("--watched", type=int, default=32, metavar="N", help="steps that are looked at (default: 32)")
     parser.add_argument("--beside", metavar="MODEL", help="an autoregressive checkpoint to lay beside it")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=options.seed, default=0)
     options.add_place(parser.add_argument_group("model"))
     options.add_json(parser)
 

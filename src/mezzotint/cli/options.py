@@ -74,9 +74,17 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
 
 
+def seed(text: str) -> int:
+    """The type of --seed: what a random generator takes."""
+    number = int(text)
+    if not -(2**63) <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} must lie between -2**63 and 2**63 - 1")
+    return number
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """What a single run takes: seed, watching, and all of the above."""
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0, help="of every random draw (default: 0)")
     parser.add_argument("--watch", action="store_true", help="draw the canvas while it is uncovered")
     add_json(parser)
     add_model(parser)

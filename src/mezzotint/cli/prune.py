@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--calibration", metavar="FILE", help="plain text to calibrate on (default: the built-in tasks' training questions)")
     data.add_argument("--samples", type=int, default=128, metavar="N", help="calibration samples (default: 128); half as many validate")
     data.add_argument("--sample-length", type=int, default=128, metavar="N", help="their length in tokens (default: 128)")
-    data.add_argument("--seed", type=int, default=0)
+    data.add_argument("--seed", type=options.seed, default=0)
     stored = parser.add_argument_group("what is written")
     stored.add_argument("--compact", action="store_true", help="sparse matrices as bitmasks")
     stored.add_argument("--quantise", metavar="SCHEME", help="int8-weight, int8-dynamic or int4-weight when the checkpoint is loaded (extra: quant)")

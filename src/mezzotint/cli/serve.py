@@ -5,6 +5,8 @@ mezzotint serve --port 8000 --recipe threshold
 
 import argparse
 import contextlib
+import logging
+import math
 import os
 import socket
 from pathlib import Path
@@ -56,6 +58,10 @@ def run(args: argparse.Namespace) -> int:
     from mezzotint.server.app import create_app
     from mezzotint.server.settings import ServerSettings
 
+    for name in ("memory", "drain_seconds"):
+        value = getattr(args, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ValueError(f"--{name.replace('_', '-')}={value} must be a number above 0")
     memory = None if args.memory is None else int(args.memory * 2**30)
     names = ("running", "waiting", "rows", "length", "seconds")
     replica = options.engine_settings(args, memory=memory, **{name: getattr(args, name) for name in names})
@@ -81,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
             if self.started:
                 announce(args.json, url, settings.name)
 
+    log = logging.getLogger("mezzotint")
+    log.addHandler(logging.StreamHandler())
+    log.setLevel(args.log_level.upper())
     server = Server(config)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
@@ -89,14 +98,16 @@ def run(args: argparse.Namespace) -> int:
 
 def on_ray(args: argparse.Namespace, replica: "EngineSettings", accepted: tuple[str, ...]) -> int:
     """The same server as replicas of a Ray Serve application."""
-    from mezzotint.generation import recipe_of_checkpoint
+    from mezzotint.generation import config_of_checkpoint, fitted
+    from mezzotint.recipes import named
     from mezzotint.server.settings import ServerSettings
 
     try:
         from mezzotint.server import ray
     except ImportError as error:
         raise ValueError(f"serving with --ray needs {error.name}, which is not installed; pip install 'mezzotint[ray]'") from None
-    recipe = options.recipe_of(args, recipe_of_checkpoint(args.model, mask_id=args.mask_id, block_causal=args.block_causal))
+    model = config_of_checkpoint(args.model, mask_id=args.mask_id, block_causal=args.block_causal)
+    recipe = options.recipe_of(args, fitted(named(model.recipe), model), model)
     settings = ServerSettings(replica, args.name or args.model or "mezzotint", recipe, accepted, drain_seconds=args.drain_seconds)
     with listen(args.host, args.port) as free:
         port = free.getsockname()[1]

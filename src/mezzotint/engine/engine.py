@@ -99,7 +99,7 @@ class Engine:
         self.running: deque[Ticket] = deque()
         self.on_round: Callable[[Round], None] = lambda round: None
         self.on_end: Callable[[Ticket, str], None] = lambda ticket, reason: None
-        self.closing = False
+        self.closing = self.stopped = False
         self.pace = 1.0
         self._work = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "mezzotint-engine")
@@ -117,7 +117,9 @@ class Engine:
         return sum(ticket.size for ticket in self.running)
 
     def submit(self, request: Request) -> Ticket:
-        """Queue a request. Raises Refused if it can never run here, Busy if the queue is full or the engine is ending."""
+        """Queue a request. Raises Refused if it can never run here, Busy if the queue is full or the engine is ending, Failed if it has broken down."""
+        if self.stopped:
+            raise Failed("the engine has stopped")
         if self.closing:
             raise Busy("the server is shutting down", 5.0)
         size = check(self.model, request, self.longest, self.budget)
@@ -142,6 +144,9 @@ class Engine:
                 self._work.clear()
                 if not await self.step() and not self.closing:
                     await self._work.wait()
+        except Exception:
+            self.stopped = True
+            raise
         finally:
             for ticket in (*self.waiting, *self.running):
                 ticket.publish(Failed("the engine has stopped"))

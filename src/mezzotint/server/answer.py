@@ -1,5 +1,6 @@
 """From decided ids to text that never changes: whole characters only, and nothing that may turn out to belong to a stop string."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,8 @@ from typing import Any
 class Answer:
     """The text of one choice while it grows.
 
-    add(ids) gives the text that has become certain; end() the rest. `finish` is "stop" once a stop id or one of the stop strings has been met.
+    add(ids) gives the text that has become certain; end() the rest. `finish` is "stop" once a stop id or one of the stop strings has been met; `tokens` are
+    then those that the text needs.
     """
 
     def __init__(self, tokenizer: Any, stop_ids: Sequence[int], stops: Sequence[str] = ()):
@@ -66,6 +68,8 @@ class Answer:
         """The text from what was sent to `end`."""
         new = self.text[self._sent : end]
         self._sent = max(self._sent, end)
-        if self.finish is not None:
+        if self.finish is not None and end < len(self.text):
             self.text = self.text[: self._sent]
+            needed = bisect_left(range(len(self.tokens)), len(self.text), key=lambda count: len(self._read(self.tokens[:count])))
+            del self.tokens[needed:]
         return new

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -32,6 +32,7 @@ DEFAULT_GAP = 32
 """Most masks of a gap whose size nobody gave."""
 
 log = logging.getLogger("mezzotint.server")
+T = TypeVar("T")
 
 
 class Service:
@@ -71,7 +72,7 @@ class Service:
         """Run what was asked, and answer whole or as a stream."""
         choices = submit(self.engine, asked, plan.stops_of(body, self.settings))
         first = head(kind, self.settings.name)
-        log.info("%s: %d answers for user %s", first["id"], len(choices), body.user or "-")
+        log.info("%s: %d answers for user %r", first["id"], len(choices), body.user)
         writer = Writer(self, body, first, prompt_tokens)
         if body.stream:
             return EventStream(writer.events(choices), lambda: leave(choices), self.settings.write_seconds)
@@ -79,15 +80,24 @@ class Service:
 
     async def whole(self, answering: Coroutine[Any, Any, dict[str, Any]], choices: Sequence[Choice], request: Request) -> Response:
         """One JSON answer, unless the client goes before it is there: then the runs are given up."""
-        gone = asyncio.ensure_future(disconnected(request.receive))
-        answer = asyncio.ensure_future(answering)
         try:
-            await asyncio.wait((gone, answer), return_when=asyncio.FIRST_COMPLETED)
-            return JSONResponse(answer.result()) if answer.done() else Response(status_code=499)
+            return JSONResponse(await while_there(answering, request))
         finally:
-            gone.cancel()
-            answer.cancel()
             leave(choices)
+
+
+async def while_there(work: Coroutine[Any, Any, T], request: Request) -> T:
+    """What the work gives, unless the client goes before: then it is given up."""
+    gone = asyncio.ensure_future(disconnected(request.receive))
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((gone, task), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ApiError(499, "the client has gone")
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
 
 
 class Writer:
@@ -208,6 +218,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
 
     async def complete(body: CompletionBody, request: Request, kind: str) -> Response:
         plan.check_model(body.model, settings)
+        plan.check_used(body)
         limit, _ = plan.limit_of(body)
         n = plan.check_count(len(plan.several(body.prompt)), body, settings)
         prompts = await on_thread(plan.prompts_of, body, engine.tokenizer)
@@ -224,22 +235,24 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             raise ApiError(400, "response_format cannot be combined with suffix", "response_format")
         recipe = plan.recipe_of(body, engine, settings, None)
         after = await on_thread(plan.suffix_ids, body, engine)
-        asked = []
-        for i, ids in enumerate(prompts):
-            size = await gap_size(body, ids, after, limit)
+        asked, until = [], time.monotonic() + (body.diffusion.seconds or engine.settings.seconds)
+        sizes = await while_there(gap_sizes(body, prompts, after, limit, until), request)
+        rest["seconds"] = max(1e-3, until - time.monotonic())
+        for i, (ids, size) in enumerate(zip(prompts, sizes, strict=True)):
             plan.check_seen(engine, (ids, size, after))
             asked += [Asked((ids, size, after), recipe, seed + i * n + j, **rest) for j in range(n)]
         return await service.answer(body, asked, kind, sum(len(ids) + len(after) for ids in prompts), request)
 
-    async def gap_size(body: CompletionBody, before: tuple[int, ...], after: tuple[int, ...], limit: int | None) -> int:
-        """How many masks stand between prompt and suffix: as the request says, or the size the model is surest of."""
+    async def gap_sizes(body: CompletionBody, prompts: Sequence[tuple[int, ...]], after: tuple[int, ...], limit: int | None, until: float) -> list[int]:
+        """How many masks stand between each prompt and the suffix: as the request says, or the size the model is surest of."""
         wanted = body.diffusion.gap
         if wanted not in (None, "auto"):
             size = plan.check_gap(int(wanted))
             if limit is not None and size > limit:
                 raise ApiError(400, f"diffusion.gap={size} is more than max_tokens={limit}", "diffusion.gap")
-            return size
-        return await surest(engine, before, after, plan.gap_sizes(plan.check_gap(limit or DEFAULT_GAP)), body.diffusion.seconds)
+            return [size] * len(prompts)
+        tried = plan.gap_sizes(plan.check_gap(limit or DEFAULT_GAP))
+        return [await surest(engine, before, after, tried, max(1e-3, until - time.monotonic())) for before in prompts]
 
     async def grammar_of(body: Answering, recipe: Recipe) -> Automaton | None:
         """What the answer must match, compiled."""
@@ -267,6 +280,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
     async def chats(body: ChatBody, request: Request) -> Any:
         """Answer a chat."""
         plan.check_model(body.model, settings)
+        plan.check_used(body)
         limit, _ = plan.limit_of(body)
         if body.top_logprobs is not None and not body.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs=true", "top_logprobs")
@@ -286,6 +300,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
     async def infill(body: InfillBody, request: Request) -> Any:
         """Fill every [[8]]-style gap of a text."""
         plan.check_model(body.model, settings)
+        plan.check_used(body)
         if body.diffusion.gap is not None:
             raise ApiError(400, "diffusion.gap is for a suffix; here the gaps are written in the text, e.g. [[8]]", "diffusion.gap")
         recipe = plan.recipe_of(body, engine, settings, None)

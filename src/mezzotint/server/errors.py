@@ -1,5 +1,6 @@
 """Errors as OpenAI's clients expect them: one sentence, the field it is about, a type and a status."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from starlette.exceptions import HTTPException
 
 from mezzotint.engine import Busy, Expired, Failed, Refused
 
+ALTERNATIVE = re.compile(r"constrained-|\[")
+"""In the place of an error: which of several types a value was tried as, which is no field."""
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -50,7 +53,7 @@ def translated(error: Exception) -> ApiError:
 def validation(error: RequestValidationError) -> ApiError:
     """The first thing that is wrong with a body, naming its field."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    where = ".".join(str(part) for part in first["loc"] if part != "body" and not ALTERNATIVE.search(str(part)))
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}")
     if first["type"] == "extra_forbidden":

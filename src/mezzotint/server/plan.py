@@ -32,7 +32,7 @@ def recipe_of(body: Common, engine: Engine, settings: ServerSettings, max_tokens
     try:
         recipe = recipe.with_(**changes)
     except ValueError as error:
-        field = next((name for name in changes if str(error).startswith((f"{name}=", f"{name}:"))), None)
+        field = next((n for n, v in changes.items() if str(error).startswith((f"{n}=", f"{n}:", f"{str(v).partition(':')[0]} "))), None)
         raise ApiError(400, str(error), field if field in (None, "temperature", "top_p") else f"diffusion.{field}") from None
     if recipe.steps is not None and recipe.steps > recipe.gen_length:
         raise ApiError(400, f"steps={recipe.steps} is more than one step per token (gen_length={recipe.gen_length})", "diffusion.steps")
@@ -63,6 +63,16 @@ def seed_of(body: Common) -> int:
 def check_model(name: str | None, settings: ServerSettings) -> None:
     if name is not None and name != settings.name:
         raise ApiError(404, f"model={name!r} is not served here; accepted: {settings.name}", "model", "model_not_found")
+
+
+def check_used(body: Common) -> None:
+    """Refuse what would be passed over."""
+    if body.diffusion.watch and not body.stream:
+        raise ApiError(400, "diffusion.watch needs stream=true", "diffusion.watch")
+    if isinstance(body, Answering) and body.stream_options is not None and not body.stream:
+        raise ApiError(400, "stream_options needs stream=true", "stream_options")
+    if continues(body) and "ends" in body.diffusion.model_fields_set:
+        raise ApiError(400, "diffusion.ends needs a suffix", "diffusion.ends")
 
 
 def stops_of(body: Answering, settings: ServerSettings) -> tuple[str, ...]:

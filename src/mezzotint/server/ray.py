@@ -19,6 +19,7 @@ from ray import serve
 from mezzotint.engine import EngineSettings, made
 from mezzotint.engine.cluster import cluster
 from mezzotint.engine.replicas import Replicas
+from mezzotint.generation import config_of_checkpoint, fitted
 from mezzotint.recipes import named
 from mezzotint.server.app import create_app
 from mezzotint.server.settings import ServerSettings
@@ -75,7 +76,9 @@ def app(arguments: dict[str, Any]) -> serve.Application:
         raise ValueError(f"{unknown} is unknown; accepted: {', '.join(sorted(own))}, name, recipe, replicas, cpus, gpus")
     given = {n: convert("engine", n, hints[n], v) if isinstance(v, str) else v for n, v in arguments.items() if n in own}
     engine = EngineSettings(**given)
-    recipe = named(arguments["recipe"]) if "recipe" in arguments else None
+    recipe = None
+    if "recipe" in arguments:
+        recipe = fitted(named(arguments["recipe"]), config_of_checkpoint(engine.model, mask_id=engine.mask_id, block_causal=engine.block_causal))
     keys = tuple(filter(None, (os.environ.get("MEZZOTINT_API_KEY"),)))
     settings = ServerSettings(engine, arguments.get("name") or engine.model or NAME, recipe, keys)
     gpus = int(arguments.get("gpus", engine.tensor_parallel if engine.device.startswith("cuda") else 0))

@@ -9,7 +9,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mezzotint.canvas import Block, Canvas
+from mezzotint.fields import check
 from mezzotint.types import Positions
+
+WIDEST = 2**17
+"""Largest window in positions: so many random numbers are drawn for every block."""
 
 
 def undroppable(canvas: Canvas, block: Block) -> Positions:
@@ -41,8 +45,9 @@ class DPad:
     a: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.window < 1:
-            raise ValueError(f"dpad window={self.window} must be at least 1 position")
+        check("dpad", self)
+        if not 1 <= self.window <= WIDEST:
+            raise ValueError(f"dpad window={self.window} must be from 1 to {WIDEST} positions")
         if self.k < 0 or self.a < 0:
             raise ValueError(f"dpad k={self.k} and a={self.a} must be 0 or more")
 
@@ -67,6 +72,7 @@ class UniformDropout:
     window: int = 256
 
     def __post_init__(self) -> None:
+        check("uniform", self)
         if self.number < 0 or self.window < 1:
             raise ValueError(f"uniform number={self.number} must be 0 or more and window={self.window} at least 1 position")
 
