@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 import mezzotint as mz
 from mezzotint.cli import main
+from mezzotint.denoising import Tally
 from mezzotint.describing import describe
 from mezzotint.generation import default_recipe, until
 from mezzotint.models.config import Mixture, ModelConfig
@@ -128,6 +129,10 @@ def test_editing_settles_and_the_text_streams_only_what_stays(models):
     later = next(step for step in steps if step.block.index == 1)
     first = [step for step in steps if step.block.index == 0]
     assert len(later.computed) == (8 if not first[-1].accepted.any() else 16)
+    tally = Tally(1, recipe)
+    for step in steps:
+        tally.count(step)
+    assert tally.row_forwards == [sum(len(step.computed) > 0 for step in steps)] == [tally.forwards]
     plain = mz.denoise_all(model, prompt, recipe.with_(commit=mz.Edit(0.5, 2.0)))
     assert torch.equal(plain.tokens, mz.denoise_all(model, prompt, recipe.with_(commit=mz.AtLeast(0.5))).tokens)
 

@@ -74,6 +74,10 @@ def test_infill_keeps_what_is_given(bundled):
     result = infill(model, tokenizer, text)
     before, middle, after = text.split("[[3]]")
     assert result.text == before + result.fills[0] + middle + result.fills[1] + after
+    loose = infill(model, tokenizer, "Copy these words: amber coral\n[[24]]", ends=False)
+    assert loose.finish_reason == "length"
+    assert len(loose.tokens) == len(tokenizer("Copy these words: amber coral\n", add_special_tokens=False)["input_ids"]) + 1 + 24
+    assert loose.forwards >= 24
     for wrong, word in (("no gap", "no gap"), ("[[0]]", "gap of 0"), ("[[99999]]", "1 to 4096")):
         with pytest.raises(ValueError, match=word):
             infill(model, tokenizer, wrong)

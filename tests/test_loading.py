@@ -83,6 +83,12 @@ def break_shape(folder):
     save_file(tensors, folder / "model.safetensors")
 
 
+def break_precision(folder):
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.transformer.blocks.1.k_proj.weight"
+    save_file(tensors | {name: tensors[name].to(torch.float8_e4m3fn)}, folder / "model.safetensors")
+
+
 def break_pickle(folder):
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"never read")
@@ -99,6 +105,8 @@ def break_index_outside(folder):
         (break_truncated, ["model.safetensors", "truncated"]),
         (break_tensor, ["blocks.1.k_proj.weight"]),
         (break_shape, ["ln_f.weight", "(63,)", "(64,)"]),
+        (break_precision, ["blocks.1.k_proj.weight", "float8_e4m3fn", "bfloat16"]),
+        (lambda f: edit(f, quantization_config={"quant_method": "fp8"}), ["quantization_config", "fp8"]),
         (break_pickle, ["pytorch_model.bin", "pickle", "safetensors"]),
         (break_index_outside, ["../../etc/passwd"]),
         (lambda f: edit(f, architectures=["GPT2LMHeadModel"]), ["GPT2LMHeadModel", "LLaDAModelLM", "DreamModel"]),
@@ -154,6 +162,13 @@ def test_info_counts_every_parameter(folder):
     assert found["weights_bytes"] == 4 * found["parameters"]
     memory = model.memory(1, 100)
     assert found["memory_bytes"] == 2 * memory.keys.numel() * 4
+
+
+def test_info_of_a_folder_without_a_dtype(folder):
+    edit(folder, torch_dtype=None)
+    assert describe(folder)["stored_as"] == "bfloat16"
+    with pytest.raises(ValueError, match="weights='int9' is unknown"):
+        describe(folder, weights="int9")
 
 
 def test_a_long_context_can_be_scaled(folder):

@@ -286,6 +286,32 @@ def test_the_pattern_is_made_anew_when_it_holds_less(tiny):
     assert torch.equal(made["recall:0.01"][1], made["never"][1])
 
 
+@pytest.mark.parametrize("cache", [mz.PrefixCache(refresh=2), mz.DualCache(refresh=2)], ids=lambda c: type(c).__name__)
+def test_a_pattern_is_watched_where_a_cache_is_refreshed(tiny, cache):
+    """Forwards between compute other positions than the one that made the pattern; it is compared whenever those come back."""
+    attention = mz.SparseD(skip=0.0, select=0.2, block_size=8, impl="reference", rebuild="recall:1")
+    run = SparseRun(attention, PROMPT.shape[1])
+    made = []
+    object.__setattr__(attention, "begin", lambda canvas: lambda moment: made.append(run.made) or run(moment))
+    mz.denoise_all(tiny["llada"], PROMPT, recipe_for(attention, cache=cache))
+    assert len(set(made)) > 3
+
+
+def test_a_pattern_that_could_never_be_made_is_refused():
+    for cache in (mz.PromptCache(), mz.DelayedCache(prompt=True)):
+        with pytest.raises(ValueError, match="choose skip=0"):
+            recipe_for(mz.SparseD(), cache=cache)
+        assert recipe_for(mz.SparseD(skip=0.0), cache=cache)
+    assert recipe_for(mz.SparseD(), cache=mz.PromptCache(refresh=4))
+
+
+def test_a_window_is_a_window_on_short_canvases_too(tiny):
+    narrow, wide = (mz.SlidingWindow(window, 8) for window in (0, 256))
+    plain = mz.denoise_all(tiny["llada"], PROMPT, recipe_for(mz.Dense())).tokens
+    assert torch.equal(mz.denoise_all(tiny["llada"], PROMPT, recipe_for(wide)).tokens, plain)
+    assert not torch.equal(mz.denoise_all(tiny["llada"], PROMPT, recipe_for(narrow)).tokens, plain)
+
+
 def test_one_pattern_for_all_heads(tiny):
     every, one = (mz.SparseD(skip=0.0, select=0.2, block_size=8, impl="reference", share=share) for share in ("head", "all"))
     assert recall_of(tiny["llada"], one) < recall_of(tiny["llada"], every)

@@ -33,7 +33,7 @@ class Step:
     -1 where undecided (also behind a stop id), on the host; tokens: (b, n) the canvas itself on the device, which later steps change;
     finished: (b,) "stop", "length" or None per row; begins: the first generated position of each row; tentative: the block's
     tokens may still be rewritten; share: how much of the computed rows' way through the layers was computed, below 1 where a cache acts inside the layers;
-    recall: the mean share of attention that a sparse pattern keeps, measured when it was made,
+    asked: rows of which something was asked of the forward; recall: the mean share of attention that a sparse pattern keeps, measured when it was made,
     None for attention without one.
     """
 
@@ -49,6 +49,7 @@ class Step:
     tentative: bool = False
     begins: tuple[int, ...] = ()
     share: float = 1.0
+    asked: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ class Tally:
             positions = self.streams * round(step.share * len(step.computed))
             self.forwards += 1
             self.positions += positions * len(self.running)
-            for row, open in enumerate((step.accepted | (step.ids < 0)).any(1).tolist()):
-                if open and self.running[row]:
+            for row, asked in enumerate(step.asked):
+                if asked and self.running[row]:
                     self.row_forwards[row] += 1
                     self.row_positions[row] += positions
         self.running = [reason is None for reason in step.finished]
@@ -253,6 +254,7 @@ def turns(
                 logits[..., config.mask_id] = -torch.inf
                 if memory is not None:
                     layout.computed(computed)
+            asking = tuple(asked.any(1).tolist())
             prediction = yield Draw(sample, logits, asked[:, predict - block.start], generators)
             changed = writing.write(predict, cast(Prediction, prediction), alone=carried or (alone and within == 0))
             if memory is not None and writing.revise and not changed.any():
@@ -268,7 +270,8 @@ def turns(
                 done = ~canvas.open.any(1) & ~pending
                 finished = [reason or ("length" if full else None) for reason, full in zip(finished, done.tolist(), strict=True)]
             recall, share, tentative = getattr(attention, "recall", None), getattr(cache, "share", 1.0), bool(pending.any())
-            yield Step(step, block, computed, seen, changed, writing.ids, canvas.tokens, tuple(finished), recall, tentative, tuple(canvas.begins), share)
+            ends, begins = tuple(finished), tuple(canvas.begins)
+            yield Step(step, block, computed, seen, changed, writing.ids, canvas.tokens, ends, recall, tentative, begins, share, asking)
             if changed.any() or not recipe.reuse:
                 logits = None
             step += 1

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mezzotint.attention import Dense
-from mezzotint.cache import DelayedCache, FeatureCache, GreedyCache, NoCache, SubBlockCache
+from mezzotint.attention import Dense, SparseD
+from mezzotint.cache import DelayedCache, FeatureCache, GreedyCache, NoCache, PromptCache, SubBlockCache
 from mezzotint.commit import CONFIDENCES, SAMPLINGS, Edit, Quota, Rule, Sampler, Shuffled
 from mezzotint.strategies import KINDS, convert, parse, write
 from mezzotint.suffix import Full
@@ -88,6 +88,12 @@ class Recipe:
         if isinstance(self.cache, FeatureCache) and not isinstance(self.attention, Dense):
             raise ValueError(
                 f"cache=feature computes different rows in every layer, so attention={type(self.attention).__name__} has no tiles; choose attention=dense"
+            )
+        once = (isinstance(self.cache, PromptCache) and self.cache.refresh == 0) or (isinstance(self.cache, DelayedCache) and self.cache.prompt)
+        if once and isinstance(self.attention, SparseD) and (self.attention.skip > 0 or self.attention.compat != "none"):
+            raise ValueError(
+                f"attention={write('attention', self.attention)} makes its pattern after a dense phase, in a forward that computes everything, and "
+                f"cache={write('cache', self.cache)} makes none but the first; choose skip=0, or a cache that is refreshed"
             )
         if isinstance(self.cache, GreedyCache) and not isinstance(self.commit, Shuffled):
             raise ValueError(f"cache=greedy must know which positions come next, which commit={type(self.commit).__name__} cannot tell; choose commit=shuffled")

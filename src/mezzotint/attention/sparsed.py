@@ -30,7 +30,9 @@ def tile_size(owner: str, block_size: int) -> None:
         raise ValueError(f"{owner} block_size={block_size} must be a power of two from 8 to 1024")
 
 
-def implementation(owner: str, impl: str) -> None:
+def implementation(owner: str, impl: str, block_size: int) -> None:
+    if impl == "triton" and block_size < 16:
+        raise ValueError(f"{owner} impl='triton' needs a block_size of at least 16, not {block_size}")
     if impl not in ("auto", *IMPLEMENTATIONS):
         raise ValueError(f"{owner} impl={impl!r} is unknown; accepted: auto, {', '.join(IMPLEMENTATIONS)}")
 
@@ -44,15 +46,22 @@ def least(device_type: str) -> int:
 
 def choose_implementation(q: Tensor, visible: int, size: int) -> str | None:
     """The fastest implementation for these rows, None for dense attention."""
-    kind, dim = q.device.type, q.shape[-1]
-    fits = q.dtype != torch.float32 and dim >= 16 and not dim & (dim - 1)
-    impl = "native" if kind == "cpu" else "triton" if fits and not available("triton", kind) else "flex"
-    if visible < LEAST[impl] or size < 32:
+    if visible < min(LEAST.values()) or size < 32:
         return None
-    if impl == "native" and (reason := available(impl, kind)):
-        warn_once(f"block-sparse attention is slower here than it could be: the CPU kernel is missing, {reason}")
-        impl = "reference"
+    impl = kernel(q, size)
     return impl if visible >= LEAST[impl] else None
+
+
+def kernel(q: Tensor, size: int) -> str:
+    """The fastest implementation that can run for these rows."""
+    kind, dim = q.device.type, q.shape[-1]
+    if kind != "cpu":
+        fits = q.dtype != torch.float32 and dim >= 16 and not dim & (dim - 1) and size >= 16
+        return "triton" if fits and not available("triton", kind) else "flex"
+    if reason := available("native", kind):
+        warn_once(f"block-sparse attention is slower here than it could be: the CPU kernel is missing, {reason}")
+        return "reference"
+    return "native"
 
 
 @dataclass(frozen=True)
@@ -66,14 +75,15 @@ class SparseD:
     block_size: positions per tile, a power of two; the paper takes 128 for long contexts and 32 for short ones.
     rebuild: "never" (the paper: one pattern for the run), "block" (one per block, made in its first forward, for prefix columns only; the active block and
         what lies behind it stay dense, which is how the pattern meets caches and suffix dropout), a number of steps, or `recall:0.9`: as soon as the pattern
-        holds less than that share of the attention mass it held when it was made, measured in every step on the tile of rows where the block begins (which
-        costs a tile's part of making the pattern). All after the dense phase.
+        holds less than that share of the attention mass it held when it was made, measured on the tile of rows where the block begins (which costs a
+        tile's part of making the pattern) in every forward that computes what the making one did: with a cache, those that refresh it. All after the dense
+        phase.
     share: "head"; "group": heads that share keys (GQA) share a pattern; or "all": all heads of a layer do.
     residual: keep what the dropped tiles gave when the pattern was made, and mix it into every later step by its share of the attention mass then
         (FlashBlock, arXiv 2602.05305). Costs one more sparse attention when the pattern is made and an output's memory per layer. Not where a forward sees
         other positions than the pattern did.
     compat: "llada" or "dream" reproduces the official code of that family: joint choice, boundary rounded up, its schedule, its scale of scores.
-    impl: "auto" takes the fastest kernel and dense attention where that is faster (short canvases); or reference, native, flex, triton.
+    impl: "auto" takes the fastest kernel, and dense attention where that is faster (short canvases, tiles below 32); or reference, native, flex, triton.
 
     Tiles that were not there when the pattern was made, or held fewer positions, are attended densely.
     """
@@ -94,7 +104,7 @@ class SparseD:
         if not 0 < self.amount <= 1:
             raise ValueError(f"sparsed select={self.select} must lie in (0, 1]")
         tile_size("sparsed", self.block_size)
-        implementation("sparsed", self.impl)
+        implementation("sparsed", self.impl, self.block_size)
         if self.rebuild not in ("never", "block") and not (isinstance(self.rebuild, int) and self.rebuild >= 1) and self.least_recall is None:
             raise ValueError(
                 f"sparsed rebuild={self.rebuild!r} is not accepted; give never, block, a number of steps of at least 1, or recall:NUMBER in (0, 1]"
@@ -193,6 +203,7 @@ class SparseRun:
         self.held: float | None = None
         self.scope: Scope | None = None
         self.layout: tuple[Tiled, Tiled] | None = None
+        self.observed: tuple[Scope, Tiled, Tiled] | None = None
 
     @property
     def recall(self) -> float | None:
@@ -215,6 +226,8 @@ class SparseRun:
                     self.patterns, self.choices, self.residuals, self.kept, self.made, self.held = {}, {}, {}, {}, moment.step, None
                 if observing or self.patterns or impl == "native":
                     self.enter(scope, q.device)
+                if observing:
+                    self.observed = (scope, *self.tiled)
             if observing:
                 self.patterns[layer] = self.observe(moment, q, k, scope)
                 if self.settings.residual and impl is not None:
@@ -254,14 +267,14 @@ class SparseRun:
         return moment.committed >= self.settings.skip
 
     def enter(self, scope: Scope, device: torch.device) -> None:
-        """Tile a forward's rows and columns, unless they are the last one's."""
-        last, self.scope = self.scope, scope
-        rows, keys = self.layout or (None, None)
-        if last is None or rows is None or not torch.equal(last.at, scope.at):
-            rows, self.choices = Tiled.of(scope.at, self.grid, device), {}
-        if last is None or keys is None or not torch.equal(last.over, scope.over):
-            keys, self.choices = Tiled.of(scope.over, self.grid, device), {}
-        self.layout = rows, keys
+        """Tile a forward's rows and columns, unless they are the last one's or those that made the pattern."""
+        known = [(self.scope, *self.layout)] if self.scope is not None and self.layout is not None else []
+        known += [self.observed] if self.observed is not None else []
+        rows = next((rows for last, rows, _ in known if torch.equal(last.at, scope.at)), None) or Tiled.of(scope.at, self.grid, device)
+        keys = next((keys for last, _, keys in known if torch.equal(last.over, scope.over)), None) or Tiled.of(scope.over, self.grid, device)
+        if self.layout is None or rows is not self.layout[0] or keys is not self.layout[1]:
+            self.choices = {}
+        self.scope, self.layout = scope, (rows, keys)
 
     @property
     def tiled(self) -> tuple[Tiled, Tiled]:
@@ -292,12 +305,14 @@ class SparseRun:
         return Residual(scope.at, mixed, lse)
 
     def watch(self, layer: int, q: Tensor, k: Tensor, moment: Moment, scope: Scope) -> None:
-        """Compare the mass that a layer's pattern holds with what it held when made, for the tile of rows where the block begins; not where tiles differ."""
+        """Compare the mass that a layer's pattern holds with what it held when made, for the tile of rows where the block begins; not in a forward that
+        computes or sees other positions than that one."""
         pattern, (rows, keys) = self.patterns[layer], self.tiled
         place = int(torch.searchsorted(rows.tiles, self.grid.tile(moment.block.start)))
         if rows is not pattern.rows or keys is not pattern.keys:
             return
-        begin, end = rows.starts[place : place + 2].tolist()
+        begin = int(rows.filled[:place].sum())
+        end = begin + int(rows.filled[place])
         tile = Tiled.of(scope.at[begin:end], self.grid, q.device)
         mass = block_mass(q[:, :, begin:end], k, tile, keys, self.grid.size, len(keys.tiles), valid=scope.valid)
         self.kept[layer] = (mass.total[:, :, 0] * pattern.chosen[:, :, place]).sum(-1).mean() / pattern.recall[place]

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mezzotint.attention.sparsed import choose_implementation, implementation, tile_size
+from mezzotint.attention.sparsed import implementation, kernel, tile_size
 from mezzotint.canvas import Canvas
 from mezzotint.fields import check
 from mezzotint.kernels.block_sparse import block_sparse
 from mezzotint.kernels.tiles import Choice, Grid, Tiled
-from mezzotint.models.transformer import Attend, Scope, dense
+from mezzotint.models.transformer import Attend, Scope
 from mezzotint.types import Moment
 
 
@@ -21,7 +21,8 @@ from mezzotint.types import Moment
 class SlidingWindow:
     """Rows see the tiles that lie, in part, within window / 2 positions before or after their own tile.
 
-    window: positions beside the row's own tile; block_size: positions per tile, a power of two; impl: as for `SparseD`.
+    window: positions beside the row's own tile; block_size: positions per tile, a power of two; impl: "auto", the fastest kernel, or its name. The pattern
+    holds on short canvases too, where it gains nothing.
     """
 
     window: int = 1024
@@ -35,7 +36,7 @@ class SlidingWindow:
         if self.window < 0:
             raise ValueError(f"{self.owner} window={self.window} must be 0 or more positions")
         tile_size(self.owner, self.block_size)
-        implementation(self.owner, self.impl)
+        implementation(self.owner, self.impl, self.block_size)
 
     def begin(self, canvas: Canvas) -> Callable[[Moment], Attend]:
         return windowed(self, 0)
@@ -60,22 +61,18 @@ class StreamingLLM(SlidingWindow):
 def windowed(settings: SlidingWindow, first: int) -> Callable[[Moment], Attend]:
     """The same pattern in every layer and head; it depends only on where rows and columns stand."""
     size = settings.block_size
+    last: Scope | None = None
+    kept: tuple[Tiled, Tiled, Choice] | None = None
 
-    def ask(moment: Moment) -> Attend:
-        kept: tuple[Tiled, Tiled, Choice] | None = None
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, scope: Scope) -> Tensor:
-            nonlocal kept
-            impl = choose_implementation(q, len(scope.over), size) if settings.impl == "auto" else settings.impl
-            if impl is None:
-                return dense(layer, q, k, v, scope)
-            if kept is None:
-                rows, keys = (Tiled.of(p, Grid(0, size), q.device) for p in (scope.at, scope.over))
-                chosen = pattern(rows, keys, scope, q.shape[0]).expand(-1, k.shape[1], -1, -1)
-                kept = rows, keys, Choice.of(chosen, keys.whole(q.shape[0], scope.valid))
-            return block_sparse(q, k, v, *kept, size, valid=scope.valid, impl=impl)
-
-        return attend
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, scope: Scope) -> Tensor:
+        nonlocal last, kept
+        if kept is None or last is None or (last is not scope and not (torch.equal(last.at, scope.at) and torch.equal(last.over, scope.over))):
+            rows, keys = (Tiled.of(p, Grid(0, size), q.device) for p in (scope.at, scope.over))
+            chosen = pattern(rows, keys, scope, q.shape[0]).expand(-1, k.shape[1], -1, -1)
+            kept = rows, keys, Choice.of(chosen, keys.whole(q.shape[0], scope.valid))
+        last = scope
+        impl = kernel(q, size) if settings.impl == "auto" else settings.impl
+        return block_sparse(q, k, v, *kept, size, valid=scope.valid, impl=impl)
 
     def pattern(rows: Tiled, keys: Tiled, scope: Scope, batch: int) -> Bool[Tensor, "b 1 rows keys"]:
         apart = (rows.tiles[:, None] - keys.tiles).abs() * size - size
@@ -86,4 +83,4 @@ def windowed(settings: SlidingWindow, first: int) -> Callable[[Moment], Attend]:
         begins, ends = padding[:, None] // size, (padding[:, None] + first - 1) // size
         return (near | ((keys.tiles >= begins) & (keys.tiles <= ends))[:, None, None]).to(keys.index.device)
 
-    return ask
+    return lambda moment: attend

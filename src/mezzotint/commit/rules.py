@@ -184,6 +184,7 @@ class Threshold:
     needs: ClassVar[tuple[str, ...]] = ("probability", "margin", "random")
 
     def __post_init__(self) -> None:
+        check("threshold", self)
         if not 0 <= self.tau <= 1:
             raise ValueError(f"threshold tau={self.tau} must lie in [0, 1]")
 
@@ -238,7 +239,8 @@ class Factor:
     needs: ClassVar[tuple[str, ...]] = ("probability", "margin", "random")
 
     def __post_init__(self) -> None:
-        if not 0 < self.f < math.inf:
+        check("factor", self)
+        if self.f <= 0:
             raise ValueError(f"factor f={self.f} must be above 0")
 
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
@@ -270,7 +272,8 @@ class EntropyBound:
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gamma < math.inf:
+        check("entropy_bound", self)
+        if self.gamma < 0:
             raise ValueError(f"entropy_bound gamma={self.gamma} must be 0 or more")
 
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:

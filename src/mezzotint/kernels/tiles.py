@@ -99,7 +99,8 @@ class Choice:
         else:
             inside = chosen & whole[:, None, None]
             rank, sure = torch.where(inside, 0, 2 - chosen.to(torch.int8)).to(torch.int8), inside.sum(-1, dtype=torch.int32)
-        order = torch.argsort(rank, dim=-1, stable=True)[..., : max(1, int(count.max()))]
+        most = chosen.shape[-1] if chosen.is_cuda else max(1, int(count.max()))  # to ask a GPU for the longest list would stop its queue
+        order = torch.argsort(rank, dim=-1, stable=True)[..., :most]
         return Choice(order.to(torch.int32), count, sure)
 
     def each(self, heads: int) -> "Choice":

@@ -54,7 +54,7 @@ def folder_of(source: str | Path | None, *, weights: bool = True) -> Path:
     try:
         folder = Path(snapshot_download(text, allow_patterns=["*.json"]))
         if weights:
-            configure(folder)
+            family_of(read_config(folder))
             folder = Path(snapshot_download(text, allow_patterns=HUB_FILES))
         return folder
     except CheckpointError:
@@ -69,6 +69,9 @@ def configure(folder: Path, *, mask_id: int | None = None, block_causal: int | N
     raw = read_config(folder)
     try:
         family = family_of(raw)
+        if raw.get("quantization_config"):
+            kind = raw["quantization_config"].get("quant_method", "unknown") if isinstance(raw["quantization_config"], dict) else "unknown"
+            raise ValueError(f"quantization_config ({kind}) is not supported; give the checkpoint as it was before it was quantised")
         if mask_id is not None:
             raw["mask_token_id"] = mask_id
         elif raw.get("mask_token_id") is None:
@@ -273,13 +276,16 @@ def same_tensor(files: dict[str, Path], one: str, other: str) -> bool:
     return False
 
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+"""In which weights may be stored and computed with."""
+
+
 def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
     if dtype is None or isinstance(dtype, torch.dtype):
         return dtype
-    found = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-    if dtype not in found:
-        raise ValueError(f"dtype={dtype!r} is unknown; accepted: {', '.join(found)}")
-    return found[dtype]
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is unknown; accepted: {', '.join(DTYPES)}")
+    return DTYPES[dtype]
 
 
 def read_tensor(file: Path, name: str, device: torch.device, dtype: torch.dtype | None) -> Tensor:
@@ -289,6 +295,6 @@ def read_tensor(file: Path, name: str, device: torch.device, dtype: torch.dtype 
             weight = tensors.get_tensor(name)
         except SafetensorError as error:
             raise CheckpointError(f"{file.name}: tensor {name!r} cannot be read: {error}") from None
-        if not weight.is_floating_point():
-            raise CheckpointError(f"{file.name}: {name} is stored as {weight.dtype}; supported: floating point")
+        if weight.dtype not in DTYPES.values():
+            raise CheckpointError(f"{file.name}: {name} is stored as {str(weight.dtype).removeprefix('torch.')}; supported: {', '.join(DTYPES)}")
         return weight.to(device=device, dtype=dtype or weight.dtype)

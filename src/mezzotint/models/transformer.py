@@ -38,14 +38,13 @@ class Scope:
     valid: Bool[Tensor, "b visible"] | None = None
     mask: Bool[Tensor, "_ 1 rows visible"] | None = None
 
-    def within(self, allowed: Bool[Tensor, "rows visible"], device: torch.device) -> "Scope":
-        """This scope where a row looks only where it is allowed to, and always at itself: a row that saw nothing would have no value."""
-        if allowed.all():
-            return self
-        mask = allowed.to(device, non_blocking=True)[None, None]
+    def within(self, allowed: Callable[[Tensor, Tensor], Tensor], device: torch.device) -> "Scope":
+        """This scope where a row looks only where allowed(rows (rows, 1), columns (visible,)) says, and always at itself: a row that saw nothing would
+        have no value."""
+        rows, columns = self.at.to(device, non_blocking=True)[:, None], self.over.to(device, non_blocking=True)
+        mask = allowed(rows, columns)[None, None]
         if self.valid is not None:
-            itself = (self.at[:, None] == self.over).to(device, non_blocking=True)
-            mask = mask & self.valid[:, None, None, :] | itself
+            mask = mask & self.valid[:, None, None, :] | (rows == columns)
         return Scope(self.at, self.over, self.valid, mask)
 
 
@@ -193,12 +192,13 @@ class Transformer(nn.Module):
         c = self.config
         turn = self.angles(positions, c.rope_theta)
         scope = Scope(at, over, valid)
-        if c.block_length is not None:
-            blocks = at // c.block_length, over // c.block_length
-            scope = scope.within(blocks[0][:, None] >= blocks[1], device)
+        if (size := c.block_length) is not None and int(over[-1]) // size > int(at[0]) // size:
+            scope = scope.within(lambda rows, columns: rows // size >= columns // size, device)
         near, near_turn = scope, turn
-        if c.window is not None:
-            near, near_turn = scope.within((at[:, None] - over).abs() <= c.window, device), self.angles(positions, c.local_theta)
+        if (window := c.window) is not None:
+            near_turn = self.angles(positions, c.local_theta)
+            if max(int(at[-1] - over[0]), int(over[-1] - at[0])) > window:
+                near = scope.within(lambda rows, columns: (rows - columns).abs() <= window, device)
         x = self.embedding_norm(self.embedding(tokens))
         for index, layer in enumerate(cast(list[Layer], self.layers)):
             (cos, sin), place = (near_turn, near) if c.local(index) else (turn, scope)
