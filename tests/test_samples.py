@@ -50,7 +50,7 @@ def test_recipes_take_turns_and_are_asked_once(bundled):
     from samples import Clock, Samples, figures, take_turns
 
     model, tokenizer = bundled
-    plain = mz.Recipe(gen_length=16, block_length=16, commit=mz.Threshold(0.5))
+    plain = mz.Recipe(gen_length=16, block_length=16)
     stages = {"none": plain, "dual": plain.with_(cache=mz.DualCache())}
     asked = [(task, questions(task, 1)[0]) for task in ("lists", "code")]
     samples = Samples(None, model)
