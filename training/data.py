@@ -20,7 +20,8 @@ MIX = {
     "repeat": 0.01,
     "recall": 0.02,
     "retrieval": 0.17,
-    "lists": 0.15,
+    "lists": 0.13,
+    "count": 0.02,
     "table": 0.05,
     "drill": 0.02,
     "math": 0.40,
@@ -86,8 +87,9 @@ class Source(torch.utils.data.IterableDataset):
     `progress.value` in [0, 1] is the curriculum, shared with worker processes: short items first, long canvases and contexts later.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, prose: list[str], seed: int, tokens: int, progress):
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, prose: list[str], seed: int, tokens: int, progress, mix: dict[str, float]):
         self.tokenizer, self.prose, self.seed, self.tokens, self.progress = tokenizer, prose, seed, tokens, progress
+        self.tasks, self.shares = list(mix), list(mix.values())
         self.rng = random.Random(seed)
         self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.words = sorted({token for word in [*KEYS, *"0123456789"] for token in self.encode(f" {word}")})
@@ -97,7 +99,7 @@ class Source(torch.utils.data.IterableDataset):
 
     def example(self, task: str, progress: float) -> Example:
         rng = self.rng
-        drill = {"drill": math.drill, "table": math.table, "recall": retrieval.drill}.get(task)
+        drill = {"drill": math.drill, "table": math.table, "recall": retrieval.drill, "count": lists.count}.get(task)
         module = {"math": math, "retrieval": retrieval, "lists": lists, "tools": tools, "code": code}.get(task)
         while True:
             if drill is not None:
@@ -111,7 +113,7 @@ class Source(torch.utils.data.IterableDataset):
 
     def item(self, progress: float) -> Item:
         rng = self.rng
-        task = rng.choices(list(MIX), list(MIX.values()))[0]
+        task = rng.choices(self.tasks, self.shares)[0]
         if task == "repeat":
             return self.repeat()
         if task == "prose":

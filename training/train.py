@@ -20,7 +20,7 @@ from pathlib import Path
 import checkpoint
 import tokenizer as tokenizer_recipe
 import torch
-from data import Item, Source, prose_texts
+from data import MIX, Item, Source, prose_texts
 from initial import initialise, widen
 from muon import Muon
 from transformers import AutoTokenizer
@@ -108,6 +108,14 @@ def optimisers(model: Transformer) -> list[torch.optim.Optimizer]:
     ]
 
 
+def share(text: str) -> tuple[str, float]:
+    """One of --mix."""
+    task, _, number = text.partition("=")
+    if task not in MIX:
+        raise argparse.ArgumentTypeError(f"{task!r} is unknown; accepted: {', '.join(MIX)}")
+    return task, float(number)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the tokenizer, checkpoints and log")
@@ -119,6 +127,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mix", type=share, nargs="+", default=[], metavar="TASK=SHARE", help="other shares of some tasks than data.MIX has")
     parser.add_argument("--init", type=Path, help="start a new run from the weights and tokenizer of a checkpoint folder, e.g. src/mezzotint/bundled")
     parser.add_argument("--mlp-size", type=int, help="with --init: neurons per layer, if more than the checkpoint has")
     args = parser.parse_args()
@@ -160,7 +169,7 @@ def main() -> None:
         return min(1.0, state["seconds"] / (args.minutes * 60))
 
     shared = torch.multiprocessing.Value("d", progress())
-    source = Source(tokenizer, prose, args.seed * 1_000_003 + state["step"], preset["tokens"], shared)
+    source = Source(tokenizer, prose, args.seed * 1_000_003 + state["step"], preset["tokens"], shared, MIX | dict(args.mix))
     batches = torch.utils.data.DataLoader(source, batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None)
     generator = torch.Generator().manual_seed(args.seed * 1_000_003 + state["step"])
     compiled = torch.compile(model.hidden, dynamic=False)

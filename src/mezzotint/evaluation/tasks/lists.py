@@ -17,15 +17,19 @@ def make(rng: random.Random, hard: bool) -> Example:
         prompt = f"Sort {order}: {' '.join(map(str, numbers))}"
         answer = " ".join(map(str, sorted(numbers, reverse=not up)))
     elif kind == "count":
-        few = rng.sample(KEYS, 3)
-        words = [rng.choice(few) for _ in range(size)]
-        prompt = f"How often does {few[0]} occur? {' '.join(words)}"
-        answer = str(words.count(few[0]))
+        return count(rng, hard, size)
     else:
         words = rng.sample(KEYS, size)
         prompt = f"{kind.capitalize()} these words: {' '.join(words)}"
         answer = " ".join(words if kind == "copy" else reversed(words))
     return Example("lists", prompt, f"Answer: {answer}", hard, {"kind": kind})
+
+
+def count(rng: random.Random, hard: bool = False, size: int | None = None) -> Example:
+    """How often a word stands in a list."""
+    few = rng.sample(KEYS, 3)
+    words = [rng.choice(few) for _ in range(size or rng.randint(3, 7))]
+    return Example("lists", f"How often does {few[0]} occur? {' '.join(words)}", f"Answer: {words.count(few[0])}", hard, {"kind": "count"})
 
 
 def score(example: Example, text: str) -> bool:

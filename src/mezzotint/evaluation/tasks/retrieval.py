@@ -59,7 +59,12 @@ def ask(stated: list[tuple[str, str]], asked: Sequence[str], sentences: list[str
 
 
 def drill(rng: random.Random) -> Example:
-    """Pairs without hay, all of them asked, for training only: the dense way to learn looking things up."""
+    """No hay, for training only: pairs, all of them asked (the dense way to learn looking things up), several values of a key, or chains."""
+    kind = rng.choice(("keys", "values", "tracking", "tracking"))
+    if kind == "tracking":
+        return tracking(rng, False, 0)
+    if kind == "values":
+        return needles(rng, "values", False, 0)
     keys = rng.sample(KEYS, rng.randint(3, 7))
     asked = rng.sample(keys, len(keys))
     return ask([(key, number(rng)) for key in keys], asked, [], rng, False, "keys")

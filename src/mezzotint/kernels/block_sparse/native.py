@@ -22,5 +22,6 @@ def native(
     """choice: None for all tiles. Computes in fp32 whatever the dtype. The result lies as (b, rows, h, d), ready for the output projection."""
     b, heads, count, dim = q.shape
     out = q.new_empty(b, count, heads, dim, dtype=torch.float32).transpose(1, 2)
-    call("mezzotint_attend", plain(q), plain(k), plain(v), rows, keys, size, dim**-0.5, valid, choice, out=out, **({} if lse is None else {"lse": lse}))
+    sums = {} if lse is None else {"lse": lse}
+    call("mezzotint_attend", plain(q), plain(k), plain(v), rows, keys, size, dim**-0.5, valid, choice, 0, out=out, **sums)
     return out.to(q.dtype)
