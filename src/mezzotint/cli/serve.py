@@ -17,6 +17,9 @@ from mezzotint.cli import options
 if TYPE_CHECKING:
     from mezzotint.engine import EngineSettings
 
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than clients wait before they ask again, so that none asks while it is being closed."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
@@ -79,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         log_level=args.log_level,
         access_log=args.log_level in ("info", "debug"),
         timeout_graceful_shutdown=int(args.drain_seconds) + 5,
+        timeout_keep_alive=KEEP_ALIVE,
     )
 
     class Server(uvicorn.Server):
