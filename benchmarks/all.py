@@ -44,19 +44,19 @@ class Part:
 LENGTHS = "plain threshold prefix dual threshold+suffix=dpad:window=32 --gen-length 64 --lengths 128 384 1024 --repeats 2"
 
 PARTS = (
-    Part("pareto", "pareto.py --minutes 3.5", 4.5, plots=True),
+    Part("pareto", "pareto.py --minutes 3.5", 4.25, plots=True),
     Part("tuning", "tuning.py --minutes 2.5", 3.5, plots=True),
-    Part("lengths", f"-m mezzotint bench {LENGTHS} --json", 2, plots=True),
+    Part("lengths", f"-m mezzotint bench {LENGTHS} --json", 1.5, plots=True),
     Part("loop-overhead", "loop_overhead.py --samples 5 --json", 1),
-    Part("headline-quick", "headline.py --quick --minutes 0.8 --json", 1.25),
-    Part("canvas-growth-quick", "canvas_growth.py --quick --minutes 0.5 --json", 0.75, plots=True),
+    Part("headline-quick", "headline.py --quick --minutes 0.6 --json", 1),
+    Part("canvas-growth-quick", "canvas_growth.py --quick --minutes 0.4 --json", 0.5, plots=True),
     Part("caches-quick", "caches.py --quick --minutes 0.8 --json", 1.25),
-    Part("sparsed-quality-quick", "sparsed_quality.py --quick --minutes 0.7 --json", 1),
-    Part("attention-operator-quick", "attention_operator.py --quick --json", 0.5),
+    Part("sparsed-quality-quick", "sparsed_quality.py --quick --together 10 --minutes 0.7 --json", 1.25),
+    Part("attention-operator-quick", "attention_operator.py --quick --json", 1.25),
     Part("long-context-quick", "long_context.py --quick --json", 0.75),
-    Part("pruning-table-quick", "pruning_table.py --quick --json", 1),
+    Part("pruning-table-quick", "pruning_table.py --quick --json", 0.75),
     Part("structured-speed-quick", "structured_speed.py --quick --json", 1),
-    Part("server-throughput-quick", "server_throughput.py --quick --json", 1),
+    Part("server-throughput-quick", "server_throughput.py --quick --json", 1.5),
     Part("families-quick", "families.py --quick --json", 0.5),
 )
 """The limits are those of two quiet cores, with room; together they bound the whole run. Their sum is kept below MOST by a test."""

@@ -26,7 +26,21 @@ from mezzotint.evaluation.suite import questions
 from mezzotint.generation import encode
 
 RECOMMENDED = "dual"
-RECIPES = ("plain", "threshold", RECOMMENDED, "dual+gen_length=16+block_length=16", "dual+gen_length=8+block_length=8")
+RECIPES = (
+    "plain",
+    "threshold",
+    RECOMMENDED,
+    "dual+gen_length=16+block_length=16",
+    "dual+gen_length=8+block_length=8",
+    "dual+commit=quota+gen_length=16+block_length=16",
+)
+    "plain",
+    "threshold",
+    RECOMMENDED,
+    "dual+gen_length=16+block_length=16",
+    "dual+gen_length=8+block_length=8",
+    "dual+commit=quota+gen_length=16+block_length=16",
+)
 
 Answer = Callable[[int], Awaitable[int]]
 """Number of a request -> tokens of its answer."""
