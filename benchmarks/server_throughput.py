@@ -34,13 +34,6 @@ RECIPES = (
     "dual+gen_length=8+block_length=8",
     "dual+commit=quota+gen_length=16+block_length=16",
 )
-    "plain",
-    "threshold",
-    RECOMMENDED,
-    "dual+gen_length=16+block_length=16",
-    "dual+gen_length=8+block_length=8",
-    "dual+commit=quota+gen_length=16+block_length=16",
-)
 
 Answer = Callable[[int], Awaitable[int]]
 """Number of a request -> tokens of its answer."""
