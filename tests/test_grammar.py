@@ -213,11 +213,13 @@ def test_references_are_written_out_and_circles_refused():
     named = {"type": "object", "properties": {"default": {"type": "string", "format": "time"}}, "required": ["default"]}
     assert not re.fullmatch(Specification.schema(named).expression(), '{"default":"10:00:00\\\\x5"}')
     node = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}}
+    long = {f"D{i}": {"type": "array", "items": {"$ref": f"#/$defs/D{i + 1}"}} for i in range(900)}
     twice = {f"D{i}": {"anyOf": [{"$ref": f"#/$defs/D{i + 1}"}] * 2} for i in range(14)}
     for wrong, reason in (
         ({"$ref": "#/$defs/node", "$defs": {"node": node}}, "recursive"),
         ({"type": "array", "items": {"$ref": "#"}}, "'#' is not supported"),
         ({"$ref": "#/$defs/gone"}, "names that are there"),
+        ({"$ref": "#/$defs/D0", "$defs": long | {"D900": {"type": "null"}}}, "each inside the one before"),
         (
             {"$ref": "#/$defs/D0", "$defs": twice | {"D14": {"type": "null"}}},
             "parts once",
@@ -248,6 +250,8 @@ def test_what_cannot_be_enforced_is_refused(bundled):
         ({"enum": [float("nan")]}, "number that JSON does not know"),
         ({"type": "object", "properties": {"a": {"type": "null"}}, "required": ["b"]}, "required=['b']"),
         ({"type": "object", "properties": {"a": {"type": "null"}}, "required": "a"}, "required='a'"),
+        ({"type": "object", "properties": {"a": {"type": "null"}}, "required": [[]]}, "required=[[]]"),
+        ({"type": "object", "properties": 5}, "schema.properties must be an object"),
         ({"type": "object", "properties": {'a"b': {"type": "null"}}}, "escapes"),
     ):
         with pytest.raises(GrammarError, match=re.escape(named)):

@@ -21,7 +21,10 @@ TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:Z|[+-](?:
 FORMATS = {"date-time": f"{DATE}T{TIME}", "date": DATE, "time": TIME, "uuid": "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"}
 """Formats of strings, as RFC 3339 and RFC 9562 have them. Every match is valid; years below 1000, leap days and leap seconds are left out."""
 DEEPEST = 16
+LONGEST_CHAIN = 64
+"""Most references that lead from one to the next."""
 LARGEST_SCHEMA = 4096
+"""Most parts of a schema once its references are written out."""
 LARGEST = 256
 """Most repetitions that minItems, maxItems, minLength and maxLength may ask for."""
 
@@ -84,6 +87,8 @@ def spelled_out(schema: dict[str, Any]) -> dict[str, Any]:
         if "$ref" in part:
             if part["$ref"] in within:
                 raise GrammarError(f"$ref={part['$ref']!r} is recursive, which is not supported")
+            if len(within) == LONGEST_CHAIN:
+                raise GrammarError(f"$ref={part['$ref']!r} is the end of more than {LONGEST_CHAIN} references, each inside the one before; nest them less")
             return plain(found_at(schema, part["$ref"]), (*within, part["$ref"]))
         found = {word: value for word, value in part.items() if word not in ("$defs", "definitions")}
         if "format" in part:
@@ -116,7 +121,7 @@ def check(schema: Any, where: str, depth: int) -> None:
         raise GrammarError(f"{where} is nested more than {DEEPEST} deep")
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    if not isinstance(kinds, list) or kinds == schema.get("type") == [] or not all(isinstance(kind, str) and kind in OF_TYPE for kind in kinds):
+    if not isinstance(kinds, list) or ("type" in schema and not kinds) or not all(isinstance(kind, str) and kind in OF_TYPE for kind in kinds):
         raise GrammarError(f"{where}.type={schema['type']!r} is unknown; accepted: {', '.join(OF_TYPE)}")
     if not any(word in schema for word in ("type", "enum", "const", "anyOf", "$ref")):
         raise GrammarError(f"{where} has no type, enum, const, anyOf or $ref, so it allows anything; say what it is")
@@ -148,13 +153,14 @@ def check(schema: Any, where: str, depth: int) -> None:
         values = schema["enum"] if "enum" in schema else [schema["const"]]
         if not isinstance(values, list) or not all(is_a(value, kinds) for value in values):
             raise GrammarError(f"{where}.{alternatives[0]} has values that are not of type {', '.join(kinds)}")
-    required = schema.get("required", [])
-    if not isinstance(required, list) or any(name not in schema["properties"] for name in required):
+    properties, required = members(schema, "properties", where), schema.get("required", [])
+    names = [name for name, _ in properties]
+    if not isinstance(required, list) or any(name not in names for name in required):
         raise GrammarError(f"{where}.required={required!r} must be a list of names from properties")
-    for name in schema.get("properties", {}):
+    for name in names:
         if json.dumps(name, ensure_ascii=False)[1:-1] != name:
             raise GrammarError(f"{where}.properties has the name {name!r}, which JSON can only write with escapes; accepted: names without them")
-    parts = [(f"{where}.properties.{name}", part) for name, part in members(schema, "properties", where)]
+    parts = [(f"{where}.properties.{name}", part) for name, part in properties]
     parts += [(f"{where}.{table}.{name}", part) for table in ("$defs", "definitions") for name, part in members(schema, table, where)]
     parts += [(f"{where}.items", schema["items"])] if "items" in schema else []
     parts += [(f"{where}.anyOf", part) for part in schema["anyOf"]] if isinstance(schema.get("anyOf"), list) else []
