@@ -7,7 +7,7 @@ import torch
 
 from mezzotint.generation import fitted
 from mezzotint.models.information import activations_bytes, attention_of, memory_bytes
-from mezzotint.models.loading import DTYPES, configure, dtype_of, folder_of, read_config
+from mezzotint.models.loading import DTYPES, check_weights, configure, dtype_of, folder_of, read_config
 from mezzotint.recipes import RECIPES
 
 
@@ -34,8 +34,7 @@ def describe(
     tokens = config.max_length if length is None else length
     if tokens < 1 or batch < 1:
         raise ValueError(f"length={length} and batch={batch} must be at least 1")
-    if weights not in (None, "int8"):
-        raise ValueError(f"weights={weights!r} is unknown; accepted: int8")
+    check_weights(weights)
     stored = DTYPES.get(str(raw.get("torch_dtype") or raw.get("dtype")).removeprefix("torch."), torch.bfloat16)
     width = (dtype_of(dtype) or stored).itemsize
     whole = config.parameters()

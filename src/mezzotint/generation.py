@@ -14,7 +14,7 @@ from mezzotint.canvas import Canvas
 from mezzotint.denoising import Generation, Step, Tally, denoise
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.families import family_of
-from mezzotint.models.loading import CheckpointError, configure, folder_of, load_model, read_config
+from mezzotint.models.loading import CheckpointError, folder_of, load_model, read_config
 from mezzotint.models.rope import RopeScaling
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe, round_up
@@ -83,11 +83,6 @@ def load_tokenizer(folder: Path) -> Any:
 def default_recipe(model: Transformer) -> Recipe:
     """The recipe that is used when none is given: the family's own decoding, in the blocks that the model was trained in."""
     return fitted(named(model.config.recipe), model.config)
-
-
-def config_of_checkpoint(source: str | Path | None, *, mask_id: int | None = None, block_causal: int | None = None) -> ModelConfig:
-    """What a checkpoint is that is not loaded here, from its small JSON files."""
-    return configure(folder_of(source, weights=False), mask_id=mask_id, block_causal=block_causal)[1]
 
 
 def fitted(recipe: Recipe, config: ModelConfig) -> Recipe:

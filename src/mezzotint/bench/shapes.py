@@ -9,7 +9,7 @@ from torch import nn
 from mezzotint.bench.resources import free_memory
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.families import dream, llada
-from mezzotint.models.loading import configure, dtype_of, folder_of
+from mezzotint.models.loading import config_of_checkpoint, dtype_of
 from mezzotint.models.transformer import Transformer
 
 SHAPES: dict[str, ModelConfig] = {
@@ -56,7 +56,7 @@ def shape_of(name: str) -> ModelConfig:
         return SHAPES[name]
     if "/" not in name and not Path(name).is_dir():
         raise ValueError(f"shape={name!r} is unknown; accepted: {', '.join(SHAPES)}, a folder with a config.json, or a hub id")
-    return configure(folder_of(name, weights=False))[1]
+    return config_of_checkpoint(name)
 
 
 def random_model(

@@ -34,14 +34,11 @@ def run(args: argparse.Namespace) -> int:
     from mezzotint.batch.job import Job, conditions
     from mezzotint.batch.output import Output
     from mezzotint.batch.questions import Unanswerable
-    from mezzotint.generation import config_of_checkpoint, fitted
-    from mezzotint.recipes import named
 
     running = 32 if args.running is None else args.running
     settings = options.engine_settings(args, running=running, waiting=10**6, seconds=YEAR)
     replicas = options.replicas_of(args) if args.ray else None
-    model = config_of_checkpoint(args.model, mask_id=args.mask_id, block_causal=args.block_causal)
-    recipe = options.recipe_of(args, fitted(named(model.recipe), model), model)
+    recipe = options.recipe_unloaded(args)
     begun = time.perf_counter()
 
     def tell(wrong: Unanswerable) -> None:

@@ -154,6 +154,16 @@ def recipe_of(args: argparse.Namespace, default: "Recipe", config: "ModelConfig 
     return base.with_text(fields_of(args))
 
 
+def recipe_unloaded(args: argparse.Namespace) -> "Recipe":
+    """`recipe_of` for a model that other processes load: what is asked of it is read from its JSON files."""
+    from mezzotint.generation import fitted
+    from mezzotint.models.loading import config_of_checkpoint
+    from mezzotint.recipes import named
+
+    config = config_of_checkpoint(args.model, mask_id=args.mask_id, block_causal=args.block_causal)
+    return recipe_of(args, fitted(named(config.recipe), config), config)
+
+
 def fields_of(args: argparse.Namespace) -> dict[str, str]:
     """The recipe fields that were given, as text."""
     return {field: value for field in RECIPE_FIELDS if (value := getattr(args, field)) is not None}

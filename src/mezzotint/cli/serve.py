@@ -102,16 +102,13 @@ def run(args: argparse.Namespace) -> int:
 
 def on_ray(args: argparse.Namespace, replica: "EngineSettings", accepted: tuple[str, ...]) -> int:
     """The same server as replicas of a Ray Serve application."""
-    from mezzotint.generation import config_of_checkpoint, fitted
-    from mezzotint.recipes import named
     from mezzotint.server.settings import ServerSettings
 
     try:
         from mezzotint.server import ray
     except ImportError as error:
         raise ValueError(f"serving with --ray needs {error.name}, which is not installed; pip install 'mezzotint[ray]'") from None
-    model = config_of_checkpoint(args.model, mask_id=args.mask_id, block_causal=args.block_causal)
-    recipe = options.recipe_of(args, fitted(named(model.recipe), model), model)
+    recipe = options.recipe_unloaded(args)
     settings = ServerSettings(replica, args.name or args.model or "mezzotint", recipe, accepted, drain_seconds=args.drain_seconds)
     with listen(args.host, args.port) as free:
         port = free.getsockname()[1]

@@ -12,12 +12,11 @@ from mezzotint.engine.run import Request
 from mezzotint.recipe import Recipe
 
 
-async def surest(engine: Engine, before: tuple[int, ...], after: tuple[int, ...], sizes: Sequence[int], seconds: float | None = None) -> int:
+async def surest(engine: Engine, before: tuple[int, ...], after: tuple[int, ...], sizes: Sequence[int], until: float | None = None) -> int:
     """The size whose masks have the highest mean log-probability of their likeliest tokens in the first forward.
 
-    So many sizes are tried at a time as may run together. seconds: for all of them.
+    So many sizes are tried at a time as may run together. until: when all must be done, by time.monotonic().
     """
-    until = None if seconds is None else time.monotonic() + seconds
     together = engine.settings.running
     scores: list[float] = []
 
@@ -29,18 +28,22 @@ async def surest(engine: Engine, before: tuple[int, ...], after: tuple[int, ...]
 
     for first in range(0, len(sizes), together):
         some = sizes[first : first + together]
-        left = None if until is None else max(1e-3, until - time.monotonic())
         tickets: list[Ticket] = []
         try:
             for size in some:
                 width = engine.model.config.block_length or size
                 recipe = Recipe(gen_length=width, block_length=width, steps=1)
-                tickets.append(engine.submit(Request((before, size, after), recipe, alternatives=0, seconds=left)))
+                tickets.append(engine.submit(Request((before, size, after), recipe, alternatives=0, seconds=left(until))))
             scores += await asyncio.gather(*(score(ticket, size) for ticket, size in zip(tickets, some, strict=True)))
         finally:
             for ticket in tickets:
                 ticket.cancel()
     return max(zip(scores, sizes, strict=True))[1]
+
+
+def left(until: float | None) -> float | None:
+    """Seconds from now to a moment of time.monotonic(); a moment that has passed is nearly now."""
+    return None if until is None else max(1e-3, until - time.monotonic())
 
 
 def gap_sizes(most: int) -> Sequence[int]:

@@ -81,6 +81,11 @@ def configure(folder: Path, *, mask_id: int | None = None, block_causal: int | N
         raise CheckpointError(f"{folder}: {error}") from None
 
 
+def config_of_checkpoint(source: str | Path | None, *, mask_id: int | None = None, block_causal: int | None = None) -> ModelConfig:
+    """What a checkpoint is that is not loaded here, from its small JSON files; arguments as for `load_model`."""
+    return configure(folder_of(source, weights=False), mask_id=mask_id, block_causal=block_causal)[1]
+
+
 def in_blocks(config: ModelConfig, length: int | None) -> ModelConfig:
     """The block length that the user gives, for families trained in blocks and for those whose config.json does not say whether they were (A2D)."""
     if length is None:
@@ -187,8 +192,7 @@ def load_model(
     folder = folder_of(source)
     device = torch.device(device)
     family, config = configure(folder, mask_id=mask_id, block_causal=block_causal)
-    if weights not in (None, "int8"):
-        raise ValueError(f"weights={weights!r} is unknown; accepted: int8")
+    check_weights(weights)
     if rope_scaling is not None:
         scaling = RopeScaling.parse(rope_scaling) if isinstance(rope_scaling, str) else rope_scaling
         if scaling.original_length == 0:
@@ -274,6 +278,12 @@ def same_tensor(files: dict[str, Path], one: str, other: str) -> bool:
         return True
     warnings.warn(f"config.json ties {one} to {other}, but {files[one].name} stores a different {one}, which is used", stacklevel=3)
     return False
+
+
+def check_weights(weights: str | None) -> None:
+    """Raises ValueError for a way of keeping weights that there is not."""
+    if weights not in (None, "int8"):
+        raise ValueError(f"weights={weights!r} is unknown; accepted: int8")
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}

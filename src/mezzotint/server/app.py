@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from mezzotint import __version__
 from mezzotint.engine import Chosen, Engine
 from mezzotint.engine import Request as Asked
-from mezzotint.engine.gap import surest
+from mezzotint.engine.gap import left, surest
 from mezzotint.grammar.automaton import Automaton
 from mezzotint.grammar.compiling import Compiler, CompilerBusy
 from mezzotint.grammar.specification import GrammarError
@@ -237,7 +237,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         after = await on_thread(plan.suffix_ids, body, engine)
         asked, until = [], time.monotonic() + (body.diffusion.seconds or engine.settings.seconds)
         sizes = await while_there(gap_sizes(body, prompts, after, limit, until), request)
-        rest["seconds"] = max(1e-3, until - time.monotonic())
+        rest["seconds"] = left(until)
         for i, (ids, size) in enumerate(zip(prompts, sizes, strict=True)):
             plan.check_seen(engine, (ids, size, after))
             asked += [Asked((ids, size, after), recipe, seed + i * n + j, **rest) for j in range(n)]
@@ -252,7 +252,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
                 raise ApiError(400, f"diffusion.gap={size} is more than max_tokens={limit}", "diffusion.gap")
             return [size] * len(prompts)
         tried = plan.gap_sizes(plan.check_gap(limit or DEFAULT_GAP))
-        return [await surest(engine, before, after, tried, max(1e-3, until - time.monotonic())) for before in prompts]
+        return [await surest(engine, before, after, tried, until) for before in prompts]
 
     async def grammar_of(body: Answering, recipe: Recipe) -> Automaton | None:
         """What the answer must match, compiled."""

@@ -19,7 +19,8 @@ from ray import serve
 from mezzotint.engine import EngineSettings, made
 from mezzotint.engine.cluster import cluster
 from mezzotint.engine.replicas import Replicas
-from mezzotint.generation import config_of_checkpoint, fitted
+from mezzotint.generation import fitted
+from mezzotint.models.loading import config_of_checkpoint
 from mezzotint.recipes import named
 from mezzotint.server.app import create_app
 from mezzotint.server.settings import ServerSettings
