@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("memory", "drain_seconds"):
         value = getattr(args, name)
         if value is not None and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"--{name.replace('_', '-')}={value} must be a number above 0")
+            raise ValueError(f"--{name.replace('_', '-')}={value} must be a finite number above 0")
     memory = None if args.memory is None else int(args.memory * 2**30)
     names = ("running", "waiting", "rows", "length", "seconds")
     replica = options.engine_settings(args, memory=memory, **{name: getattr(args, name) for name in names})
