@@ -23,7 +23,7 @@ from machine import stamp
 import mezzotint as mz
 from mezzotint.engine import Engine, EngineSettings, Request
 from mezzotint.evaluation.suite import questions
-from mezzotint.generation import encode
+from mezzotint.generation import answer_ids, encode
 
 RECOMMENDED = "dual"
 RECIPES = (
@@ -78,7 +78,7 @@ async def in_turns(answers: dict[str, Answer], requests: int, clients: int, samp
     }
 
 
-async def through_engine(settings: EngineSettings, prompts: Sequence[str], recipes: dict[str, mz.Recipe], **rest: int) -> dict[str, Any]:
+async def through_engine(settings: EngineSettings, prompts: Sequence[str], recipes: dict[str, mz.Recipe], max_tokens: int, **rest: int) -> dict[str, Any]:
     """In this process, without HTTP."""
     engine = Engine(settings)
     work = asyncio.create_task(engine.run())
@@ -86,7 +86,8 @@ async def through_engine(settings: EngineSettings, prompts: Sequence[str], recip
 
     def asking(recipe: mz.Recipe) -> Answer:
         async def answer(number: int) -> int:
-            return sum([len(update.decided) async for update in engine.submit(Request((ids[number % len(ids)],), recipe, seed=number))])
+            decided = [token async for update in engine.submit(Request((ids[number % len(ids)],), recipe, seed=number)) for token in update.decided]
+            return len(answer_ids(decided, engine.model.config.stop_ids, max_tokens)[0])
 
         return answer
 
@@ -143,7 +144,7 @@ def main() -> None:
     given = [part for name in ("model", "device", "dtype") if (value := getattr(args, name)) for part in (f"--{name}", value)]
     command = [sys.executable, "-m", "mezzotint", "serve", "--port", "0", "--json", "--running", str(args.clients), *given]
     http = asyncio.run(through_http(command, prompts, recipes, args.max_tokens, **rest))
-    engine = asyncio.run(through_engine(settings, prompts, recipes, **rest))
+    engine = asyncio.run(through_engine(settings, prompts, recipes, args.max_tokens, **rest))
     found = {"clients": args.clients, "requests": requests, "max_tokens": args.max_tokens, "recommended": RECOMMENDED, "http": http, "engine": engine}
     print(json.dumps(found | stamp()))
 

@@ -76,6 +76,7 @@ def test_demo_and_eval_json():
         (["generate", "amber " * 6000], ["tokens", "context", "--rope-scaling"]),
         (["infill", "nothing here"], ["no gap", "[[8]]"]),
         (["infill", "a [[3]] b", "--max-tokens", "4"], ["max_tokens=4"]),
+        (["infill", "a [[3]] b", "--early-stop", "block"], ["--early-stop block", "filled to its end"]),
         (["generate", "hi", "--gen-lenght", "3"], ["--gen-lenght", "--gen-length"]),
         (["generate", "hi", "--seed", "abc"], ["--seed", "abc"]),
         (["generatte", "hi"], ["generatte", "generate"]),

@@ -121,6 +121,12 @@ def test_infill_of_several_gaps(served):
     found = post(served, "/infill", {"text": text}).json()
     expected = mz.infill(served.engine.model, served.engine.tokenizer, text)
     assert (found["text"], tuple(found["fills"])) == (expected.text, expected.fills)
+    text = "Copy these words: amber coral\n[[24]]"
+    open_end = post(served, "/infill", {"text": text, "diffusion": {"ends": False}}).json()
+    assert open_end["fills"] == list(mz.infill(served.engine.model, served.engine.tokenizer, text, ends=False).fills)
+    refused = post(served, "/infill", {"text": text, "diffusion": {"early_stop": "step"}})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "diffusion.early_stop"
 
 
 def test_chat_logprobs(client):

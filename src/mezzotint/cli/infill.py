@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.early_stop not in (None, "off"):
+        raise ValueError(f"--early-stop {args.early_stop} has no meaning when gaps are filled: every gap is filled to its end; leave it out")
     text = options.text_of(args.text, args.file)
     import mezzotint as mz
     from mezzotint.generation import GAP, default_recipe, gapped

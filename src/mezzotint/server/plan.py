@@ -157,7 +157,11 @@ def check_seen(engine: Engine, pieces: Sequence[tuple[int, ...] | int]) -> None:
 
 
 def infill_request(text: str, body: Common, recipe: Recipe, engine: Engine, **rest: Any) -> tuple[Request, list[str], list[int], list[int]]:
-    """The request for a text with [[8]]-style gaps; the pieces of text around them, their sizes, and where each begins after the first one."""
+    """The request for a text with [[8]]-style gaps; the pieces of text around them, their sizes, and where each begins after the first one.
+
+    Every gap is filled to its end, as `generation.infill` does."""
+    if body.diffusion.early_stop not in (None, "off"):
+        raise ApiError(400, "diffusion.early_stop has no meaning here: every gap is filled to its end; leave it out", "diffusion.early_stop")
     pieces = GAP.split(text)
     if len(pieces) > 2 * 64 + 1:
         raise ApiError(400, f"the text has {len(pieces) // 2} gaps, the limit is 64", "text")
@@ -171,7 +175,7 @@ def infill_request(text: str, body: Common, recipe: Recipe, engine: Engine, **re
         laid += [count, tuple(ids)]
         starts.append(place)
         place += count + len(ids)
-    return Request(tuple(laid), recipe, **rest), pieces[::2], masks, starts
+    return Request(tuple(laid), recipe.with_(early_stop="off"), **rest), pieces[::2], masks, starts
 
 
 def check_gap(size: int) -> int:
