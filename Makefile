@@ -26,7 +26,7 @@ test-extras: setup
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/test_sparse_attention.py -k triton
 
 test-all: test-extras
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "slow and not gpu"
 
 lint: setup
 	$(BIN)/ruff check .

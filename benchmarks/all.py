@@ -28,7 +28,7 @@ RESULTS, PLOTS = ROOT / "benchmarks" / "results", ROOT / "docs" / "plots"
 
 @dataclass(frozen=True)
 class Part:
-    """words: what follows `python`; its last line is the JSON. minutes: after which it is killed; plots: it takes --plot FILE."""
+    """words: what follows `python` in the root; its last line is the JSON. minutes: after which it is killed; plots: it takes --plot FILE."""
 
     name: str
     words: str
@@ -38,7 +38,7 @@ class Part:
     def command(self, plot: Path) -> list[str]:
         script, *rest = self.words.split()
         start = [script, *rest] if script == "-m" else [str(ROOT / "benchmarks" / script), *rest]
-        return [sys.executable, *start, *(["--plot", str(plot)] if self.plots else [])]
+        return [sys.executable, *start, *(["--plot", str(plot.relative_to(ROOT))] if self.plots else [])]
 
 
 LENGTHS = "plain threshold prefix dual threshold+suffix=dpad:window=32 --gen-length 64 --lengths 128 384 1024 --repeats 2"
@@ -47,7 +47,7 @@ PARTS = (
     Part("pareto", "pareto.py --minutes 3.5", 4.25, plots=True),
     Part("tuning", "tuning.py --minutes 2.5", 3.5, plots=True),
     Part("lengths", f"-m mezzotint bench {LENGTHS} --json", 1.5, plots=True),
-    Part("loop-overhead", "loop_overhead.py --samples 5 --json", 1),
+    Part("loop-overhead", "loop_overhead.py --samples 6 --json", 1),
     Part("headline-quick", "headline.py --quick --minutes 0.6 --json", 1),
     Part("canvas-growth-quick", "canvas_growth.py --quick --minutes 0.4 --json", 0.5, plots=True),
     Part("caches-quick", "caches.py --quick --minutes 0.8 --json", 1.25),

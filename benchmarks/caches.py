@@ -140,7 +140,7 @@ def main() -> None:
         staleness(rows, caches, args.staleness)
     kept = [r for r in rows if r["against_first"]["difference"] >= -LOSS]
     found = {"rows": rows, "fastest_that_keeps_quality": min(kept, key=lambda r: r["seconds"])["name"], "questions": len(answers["none"]), **settings}
-    print(json.dumps({**found, "model": args.model or "bundled", **stamp()}))
+    print(json.dumps({**found, "model": args.model or "bundled", **stamp(model)}))
 
 
 if __name__ == "__main__":

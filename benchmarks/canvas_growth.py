@@ -132,7 +132,7 @@ def main() -> None:
     kept = {name: factor for name, factor in last.items() if "DPad" in name}
     settings = {"lengths": lengths, "count": len(found["plain", lengths[0]]), "growth": last, "goal": GOAL}
     settings["goal_reached"] = bool(kept) and max(kept.values()) <= GOAL
-    print(json.dumps({"rows": rows, **settings, "model": args.model or "bundled", **stamp()}))
+    print(json.dumps({"rows": rows, **settings, "model": args.model or "bundled", **stamp(model)}))
 
 
 if __name__ == "__main__":

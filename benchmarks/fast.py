@@ -81,7 +81,7 @@ def main() -> None:
     found = {"rows": rows, "chosen": chosen["name"], "chosen_recipe": chosen["recipe"], "questions": len(answers["plain"]), **settings}
     if "fast" in RECIPES:
         found["named_fast"] = str(RECIPES["fast"].recipe)
-    print(json.dumps({**found, "model": args.model or "bundled", **stamp()}))
+    print(json.dumps({**found, "model": args.model or "bundled", **stamp(model)}))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""What the loop costs over bare forwards: the same forwards, once through `denoise`, once without it, interleaved.
+"""What the loop costs over bare forwards: the same forwards, once through `denoise`, once without it, in turns, each first as often as the other.
 
 python benchmarks/loop_overhead.py --json
 """
 
 import argparse
 import json
-import platform
 import statistics
 import time
 
 import torch
+from machine import stamp
 
 import mezzotint as mz
 
@@ -18,12 +18,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=1024, help="canvas length in tokens")
     parser.add_argument("--steps", type=int, default=16, help="forwards per sample")
-    parser.add_argument("--samples", type=int, default=7)
+    parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="fewer samples")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     args = parser.parse_args()
-    samples = 3 if args.quick else args.samples
+    samples = 4 if args.quick else args.samples
 
     model = mz.load_model(device=args.device)
     gen_length = 32 * args.steps
@@ -51,21 +51,25 @@ def main() -> None:
         return wait() - begun
 
     bare(), loop()
-    times = [(bare(), loop()) for _ in range(samples)]
+    times = []
+    for number in range(samples):
+        one, other = (bare, loop) if number % 2 == 0 else (loop, bare)
+        first, second = one(), other()
+        times.append((first, second) if number % 2 == 0 else (second, first))
     ratios = [through / alone for alone, through in times]
+    quarters = statistics.quantiles(ratios, n=4)
     print(
         json.dumps(
             {
                 "overhead": statistics.median(ratios) - 1,
+                "overhead_middle_half": [quarters[0] - 1, quarters[2] - 1],
                 "overhead_samples": [r - 1 for r in ratios],
                 "seconds_per_forward_bare": statistics.median(alone for alone, _ in times) / args.steps,
                 "seconds_per_forward_loop": statistics.median(through for _, through in times) / args.steps,
                 "length": args.length,
                 "forwards": args.steps,
                 "device": args.device,
-                "torch": torch.__version__,
-                "machine": platform.processor() or platform.machine(),
-                "threads": torch.get_num_threads(),
+                **stamp(model),
             }
         )
     )

@@ -80,19 +80,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="draws of questions")
     parser.add_argument("--gen-length", type=int, default=128)
     parser.add_argument("--minutes", type=float, help="put no further question after that, pruning included (default: no limit)")
-    parser.add_argument("--quick", action="store_true", help="a question of each task, one draw, a canvas of 32")
+    parser.add_argument("--quick", action="store_true", help="a question of each task, one draw, a canvas of 64")
     parser.add_argument("--out", help="where the JSON goes (default: stdout)")
     parser.add_argument("--plot", help="draw the frontier there (extra `plot`)")
     args = parser.parse_args()
     if args.plot:
         check(args.plot)
-    count, seeds, gen_length = (1, 1, 32) if args.quick else (args.count, args.seeds, args.gen_length)
+    count, seeds, gen_length = (1, 1, 64) if args.quick else (args.count, args.seeds, args.gen_length)
     model, tokenizer = mz.load(args.model)
     begun = time.monotonic()
     pruned = smaller(model, tokenizer)
     pruning_seconds = time.monotonic() - begun
     canvas = {"gen_length": str(gen_length)}
-    single, composed = (chosen([t for t in texts if gen_length > 32 or "steps=32" not in t], canvas) for texts in (SINGLE, COMPOSED))
+    single, composed = (chosen(texts, canvas) for texts in (SINGLE, COMPOSED))
     single["pruned"] = chosen([PRUNED_SINGLE], canvas)[PRUNED_SINGLE]
     composed |= {f"pruned+{name}": recipe for name, recipe in chosen(PRUNED_COMPOSED, canvas).items()}
     recipes = {**single, **composed}
@@ -116,7 +116,7 @@ def main() -> None:
         "pruned": {key: pruned.report[key] for key in ("speedup", "quality_drop", "parameter_ratio")},
         "pruning_seconds": pruning_seconds,
         "model": args.model or "bundled",
-        **stamp(),
+        **stamp(model),
     }
     if args.plot:
         draw(rows, args.plot, f"{result['model']} · {result['machine']} · {result['date']}")

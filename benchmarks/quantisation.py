@@ -93,7 +93,7 @@ def main() -> None:
             found.append(rows.found[name])
             if not args.json:
                 print(json.dumps(rows.found[name]), file=sys.stderr, flush=True)
-    print(json.dumps({"rows": found, "decoding": str(recipe), "settings": settings, "quick": args.quick, **stamp()}))
+    print(json.dumps({"rows": found, "decoding": str(recipe), "settings": settings, "quick": args.quick, **stamp(model)}))
 
 
 def whole(model: Any) -> Any:

@@ -19,12 +19,13 @@ INTRODUCTION = """<!-- Written by benchmarks/report.py from benchmarks/results/*
 # Benchmarks
 
 Every figure on this page was measured with Mezzotint, on the machine and with the command that stand above it where the result file names them; `make bench`
-makes the CPU tables anew. Figures of papers are [elsewhere](reproduce.md). Of results measured again, only the newest is shown. Times in one table
-were taken in turn in one run; times in different tables were not and cannot be compared. `a (b–c)` is a median with the lowest and highest run, `[a, b]` a 95 %
+makes the short CPU tables anew, the commands above the others the full ones. Figures of papers are [elsewhere](reproduce.md). Of results measured again, only
+the newest is shown. Times in one table were taken in turn in one run; times in different tables were not and cannot be compared. `a (b–c)` is a median with the
+lowest and highest run, `[a, b]` a 95 %
 interval.
 """
 
-STAMP = ("machine", "device", "threads", "cores", "dtype", "mezzotint", "torch", "python", "date")
+STAMP = ("machine", "device", "threads", "cores", "dtype", "weights", "mezzotint", "torch", "python", "date")
 HIDDEN = {"command", "samples", *STAMP}
 MOST_ROWS = 60
 

@@ -64,7 +64,7 @@ def main() -> None:
         "local_leap_against_nearest": {"threshold": rival["name"], "forwards": leap["forwards"] - rival["forwards"], **paired(*verdicts)},
         "questions": len(answers[first]),
     }
-    print(json.dumps({**found, **settings, "model": args.model or "bundled", **stamp()}))
+    print(json.dumps({**found, **settings, "model": args.model or "bundled", **stamp(model)}))
 
 
 if __name__ == "__main__":

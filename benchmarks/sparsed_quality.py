@@ -63,15 +63,16 @@ def tile(length: int) -> int:
 
 
 def fixed(length: int, answers: int, select: float) -> dict:
-    """The arms of the table on canvases of `length` tokens, `answers` of them generated: the patterns keep as many tiles as SparseD does."""
+    """The arms of the table on canvases of `length` tokens, `answers` of them generated. At the end of the canvas, where the answer stands and a window has
+    one side only, the fixed patterns keep as many tiles as SparseD does; before it up to twice as many."""
     size = tile(length)
     kept = max(3, sum(math.ceil(select * math.ceil(part / size)) for part in (length - answers, answers)))
     return {
         "dense": Dense(),
         "sparsed": SparseD(select=select, block_size=size, impl=IMPL),
         "sparsed, residual": SparseD(select=select, block_size=size, impl=IMPL, residual=True),
-        "window": SlidingWindow(window=(kept - 1) * size, block_size=size, impl=IMPL),
-        "streaming": StreamingLLM(window=(kept - 2) * size, block_size=size, first=size, impl=IMPL),
+        "window": SlidingWindow(window=2 * (kept - 1) * size, block_size=size, impl=IMPL),
+        "streaming": StreamingLLM(window=2 * (kept - 2) * size, block_size=size, first=size, impl=IMPL),
     }
 
 

@@ -76,7 +76,11 @@ def recipes() -> str:
     """The named recipes with their sources."""
     from mezzotint.recipes import RECIPES
 
-    lines = ["# Named recipes", "", "`--recipe NAME` on any command, `mz.named(NAME)` in Python; fields given beside it override it.", ""]
+    lines = ["# Named recipes", ""]
+    lines += [
+        "`--recipe NAME` where a command decodes (`generate`, `infill`, `eval`, `tune`, `serve`; `bench` takes the names themselves), `mz.named(NAME)` in"
+    ]
+    lines += ["Python; fields given beside it override it.", ""]
     lines += ["| name | sets | source |", "|---|---|---|"]
     lines += [f"| `{name}` | {f'`{entry.recipe}`' if str(entry.recipe) else 'the defaults'} | {entry.source} |" for name, entry in RECIPES.items()]
     lines += [

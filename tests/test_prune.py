@@ -7,11 +7,11 @@ import signal
 import pytest
 import torch
 from conftest import HERE
+from safetensors.torch import load_file
 
 import mezzotint as mz
 from mezzotint.analysis import SinkRule, compute_sink_instability, dynamics, record_generation, record_noise
 from mezzotint.cli import main
-from mezzotint.cli import prune as cli
 from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, paired_increase
 from mezzotint.evaluation.likelihood import bound
 from mezzotint.kernels.column_mass import column_mass
@@ -27,7 +27,7 @@ from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import layers_of, matrices, replace, sparsity_of, twin
 from mezzotint.prune.pruner import SinkAwarePruner, ThresholdError
 from mezzotint.prune.refit import Moments, refit
-from mezzotint.prune.settings import PRESETS, Structured
+from mezzotint.prune.settings import PRESETS, Preset, Structured
 from mezzotint.prune.sparsegpt import solve
 from mezzotint.prune.sparsity import METHODS, Sparsity
 from mezzotint.prune.structure import channels, cut, flops, head_units, keep, settle, shape_of, size_of
@@ -442,7 +442,8 @@ def test_quantised_on_load(tiny, ids, tmp_path, scheme):
 def test_what_cannot_be_had_is_said_before_pruning_begins(words, named, tmp_path, capsys, monkeypatch):
     if "--quantise" in words:
         pytest.importorskip("torchao", reason="needs the extra `quant`")
-    monkeypatch.setattr(cli, "calibration", lambda *rest: pytest.fail("pruning has begun"))
+    for kind in ("_structured", "_sparse"):
+        monkeypatch.setattr(SinkAwarePruner, kind, lambda *rest: pytest.fail("pruning has begun"))
     handler = signal.getsignal(signal.SIGTERM)
     try:
         assert main(["prune", "--device", "cpu", "--dtype", "float32", "--out", str(tmp_path / "o"), *words]) == 2
@@ -514,7 +515,9 @@ def test_prune_refuses_goals_presets_and_models_it_does_not_know(tiny, ids):
     pruner = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS)
     for options, message in (
         ({"target_speedup": 0.9}, "target_speedup=0.9"),
-        ({"preset": "paper"}, "preset='paper'"),
+        ({"preset": "papers"}, "preset='papers'"),
+        ({"preset": "paper", "target_speedup": 1.3}, "target_speedup=1.3 has no effect"),
+        ({"preset": "paper", "quality_drop_threshold": -1}, "quality_drop_threshold=-1"),
         ({"quality_drop_threshold": -1}, "quality_drop"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -524,6 +527,19 @@ def test_prune_refuses_goals_presets_and_models_it_does_not_know(tiny, ids):
     with pytest.raises(ValueError, match="at least 4"):
         SinkAwarePruner(tiny["llada"], ids[:2])
     assert all((preset.structured is None) != (preset.sparsity is None) for preset in PRESETS.values())
+
+
+def test_presets_of_single_weights_and_how_they_are_stored(tiny, ids, tmp_path):
+    pruner = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS)
+    pruned = pruner.prune(preset="paper")
+    assert pruned.report["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert pruned.report["dense_nll"] == pruner.dense_quality.mean
+    by_size = Preset("", sparsity=Sparsity("magnitude", 0.5), compact=True)
+    mz.save(pruner.prune(preset=by_size), tmp_path / "compact", source=SOURCES["llada"])
+    names = list(load_file(tmp_path / "compact" / "model.safetensors"))
+    assert any("bitmask" in name for name in names)
+    with pytest.raises(ThresholdError, match="quality_drop_threshold=1e-09 would be passed: magnitude costs"):
+        pruner.prune(quality_drop_threshold=1e-9, preset=Preset("", sparsity=Sparsity("magnitude", 0.9)))
 
 
 def test_flops_follow_the_formula(tiny):

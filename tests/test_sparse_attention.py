@@ -318,7 +318,7 @@ def test_one_pattern_for_all_heads(tiny):
 
 
 def recall_of(model, attention) -> float:
-    return list(mz.denoise(model, PROMPT, recipe_for(attention)))[-1].recall
+    return mz.denoise_all(model, PROMPT, recipe_for(attention)).recall
 
 
 @pytest.mark.parametrize("attention", SPARSE, ids=lambda a: f"{type(a).__name__}-{getattr(a, 'rebuild', '')}")

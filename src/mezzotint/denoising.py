@@ -58,7 +58,8 @@ class Generation:
 
     tokens: (b, prompt + generated) ids from `denoise_all`, the answer's ids from `generate`; forwards: model calls;
     positions_computed: rows run through the network, summed over forwards and the batch, by `Step.share` where layers skip rows; seconds: wall time;
-    finish_reasons: per row, "stop" (a stop id was decided) or "length" (the canvas is full).
+    finish_reasons: per row, "stop" (a stop id was decided) or "length" (the canvas is full); recall: the last `Step.recall` of the run, None if attention
+    was dense all the way.
     """
 
     tokens: Tensor
@@ -68,6 +69,7 @@ class Generation:
     finish_reasons: tuple[str, ...]
     recipe: Recipe
     text: str = ""
+    recall: float | None = None
 
     @property
     def finish_reason(self) -> str:
@@ -115,8 +117,10 @@ class Tally:
         self.forwards = self.positions = 0
         self.row_forwards, self.row_positions = [0] * batch, [0] * batch
         self.running = [True] * batch
+        self.recall: float | None = None
 
     def count(self, step: Step) -> None:
+        self.recall = self.recall if step.recall is None else step.recall
         if len(step.computed):
             positions = self.streams * round(step.share * len(step.computed))
             self.forwards += 1
@@ -296,4 +300,4 @@ def denoise_all(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], 
     for step in uncover(model, canvas, recipe, row_seeds(seed, canvas.batch), grows=not isinstance(prompt, Canvas)):
         tally.count(step)
     reasons = tuple("stop" if row in canvas.fills else "length" for row in range(canvas.batch))
-    return Generation(canvas.tokens.clone(), tally.forwards, tally.positions, time.perf_counter() - begun, reasons, recipe)
+    return Generation(canvas.tokens.clone(), tally.forwards, tally.positions, time.perf_counter() - begun, reasons, recipe, recall=tally.recall)

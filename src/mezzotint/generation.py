@@ -174,7 +174,8 @@ def generate(
         text, ended = until(tokenizer.decode(kept, skip_special_tokens=True), model.config.stop_text)
         stopped = stopped or ended
         reason = ("stop" if stopped else "length",)
-        results.append(Generation(torch.tensor(kept, dtype=torch.long), tally.row_forwards[row], tally.row_positions[row], seconds[row], reason, recipe, text))
+        answer = torch.tensor(kept, dtype=torch.long)
+        results.append(Generation(answer, tally.row_forwards[row], tally.row_positions[row], seconds[row], reason, recipe, text, tally.recall))
     return results if several else results[0]
 
 
@@ -284,4 +285,5 @@ def infill(
         fills.append(tokenizer.decode(row[place : place + count], skip_special_tokens=True))
         filled += fills[-1] + after
         place += count + len(ids)
-    return Infilled(canvas.tokens[0].cpu(), tally.forwards, tally.positions, time.perf_counter() - begun, ("length",), recipe, filled, tuple(fills))
+    seconds = time.perf_counter() - begun
+    return Infilled(canvas.tokens[0].cpu(), tally.forwards, tally.positions, seconds, ("length",), recipe, filled, tally.recall, tuple(fills))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mezzotint.attention import Dense, SparseD
-from mezzotint.cache import DelayedCache, FeatureCache, GreedyCache, NoCache, PromptCache, SubBlockCache
+from mezzotint.cache import DelayedCache, DualCache, FeatureCache, GreedyCache, NoCache, PrefixCache, PromptCache, SubBlockCache
 from mezzotint.commit import CONFIDENCES, SAMPLINGS, Edit, Quota, Rule, Sampler, Shuffled
 from mezzotint.strategies import KINDS, convert, parse, write
 from mezzotint.suffix import Full
@@ -89,11 +89,11 @@ class Recipe:
             raise ValueError(
                 f"cache=feature computes different rows in every layer, so attention={type(self.attention).__name__} has no tiles; choose attention=dense"
             )
-        once = (isinstance(self.cache, PromptCache) and self.cache.refresh == 0) or (isinstance(self.cache, DelayedCache) and self.cache.prompt)
-        if once and isinstance(self.attention, SparseD) and (self.attention.skip > 0 or self.attention.compat != "none"):
+        if isinstance(self.attention, SparseD) and (self.attention.skip > 0 or self.attention.compat != "none") and self.whole_only_at_first:
             raise ValueError(
                 f"attention={write('attention', self.attention)} makes its pattern after a dense phase, in a forward that computes everything, and "
-                f"cache={write('cache', self.cache)} makes none but the first; choose skip=0, or a cache that is refreshed"
+                f"cache={write('cache', self.cache)} makes none but the first of {'the run' if self.blocks > 1 else 'the only block'}; choose skip=0, "
+                f"a cache that is refreshed{', or more blocks' if self.blocks == 1 else ''}"
             )
         if isinstance(self.cache, GreedyCache) and not isinstance(self.commit, Shuffled):
             raise ValueError(f"cache=greedy must know which positions come next, which commit={type(self.commit).__name__} cannot tell; choose commit=shuffled")
@@ -128,6 +128,17 @@ class Recipe:
     @property
     def steps_per_block(self) -> int:
         return (self.steps or self.gen_length) // self.blocks
+
+    @property
+    def whole_only_at_first(self) -> bool:
+        """Whether no forward but the first computes all visible positions."""
+        cache = self.cache
+        if isinstance(cache, PromptCache):
+            return cache.refresh == 0
+        if isinstance(cache, DelayedCache):
+            return cache.prompt
+        one_block = self.blocks == 1 and (self.max_tokens is None or self.max_tokens <= self.gen_length)
+        return one_block and (isinstance(cache, SubBlockCache) or (isinstance(cache, PrefixCache | DualCache) and cache.refresh == 0))
 
     def sampler(self, stop_ids: Sequence[int] = ()) -> Sampler:
         """How candidates are drawn; stop_ids: the model's, of which `end_tokens` speaks."""

@@ -85,6 +85,7 @@ def answer(args: argparse.Namespace, model: "Transformer", tokenizer: Any, recip
             "finish_reason": result.finish_reason,
             "forwards": result.forwards,
             "positions_computed": result.positions_computed,
+            "recall": result.recall,
             "seconds": result.seconds,
             "recipe": recipe.to_dict(),
             "seed": args.seed,

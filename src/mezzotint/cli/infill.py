@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
                 "fills": list(result.fills),
                 "forwards": result.forwards,
                 "positions_computed": result.positions_computed,
+                "recall": result.recall,
                 "seconds": result.seconds,
                 "recipe": recipe.to_dict(),
                 "seed": args.seed,

@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any
 from mezzotint.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mezzotint.models.transformer import Transformer
     from mezzotint.prune.calibration import Sample
     from mezzotint.prune.settings import Preset
 
@@ -56,10 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import mezzotint
+    from mezzotint.cli.progress import bar
     from mezzotint.evaluation.predictions import weights_digest
-    from mezzotint.models.quantised import quantise
     from mezzotint.prune.checkpoint import save
     from mezzotint.prune.journal import Journal
+    from mezzotint.prune.pruner import SinkAwarePruner, ThresholdError
 
     preset = chosen(args)
     out = Path(args.out)
@@ -69,20 +67,26 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < least:
             raise ValueError(f"{name}={getattr(args, name)} must be at least {least}")
     model, tokenizer = options.load(args)
-    if preset.quantise:
-        quantise(model, preset.quantise, layers=1)  # what is not possible is said before hours of pruning
     samples = calibration(args, tokenizer)
     data = hashlib.sha256(b"".join(sample.ids.numpy().tobytes() for part in samples for sample in part)).hexdigest()
     identity = {"data": data, "weights": weights_digest(model), "version": mezzotint.__version__}
     identity |= {k: v for k, v in vars(args).items() if k not in ("run", "command", "json", "out", "strict", "device")}
     journal = Journal(out.with_name(out.name + ".journal"), identity)
-    smaller, report = (structured if preset.structured else sparse)(args, preset, model, samples, journal)
-    report |= {"model": args.model or "bundled", "preset": args.preset, "quantise": preset.quantise}
-    if preset.quantise:
-        report |= quantised(args, preset.quantise, model, smaller, samples[1], report.get("quality_drop_threshold"))
-    kept = getattr(smaller, "kept", {})
-    details = {"kept": {str(layer): dataclasses.asdict(k) for layer, k in kept.items()}}
-    save(smaller, out, source=args.model, compact=preset.compact, quantise=preset.quantise, report=report | details)
+    pruner = SinkAwarePruner(model, list(samples[0]), validation_data=list(samples[1]), seed=args.seed)
+    with bar() as progress:
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            tasks.setdefault(stage, progress.add_task(stage, total=total) if stage not in tasks else None)
+            progress.update(tasks[stage], completed=done)
+
+        try:
+            smaller = pruner.prune(None, args.quality_drop_threshold, preset=preset, strict=args.strict, journal=journal, report=tell)
+        except ThresholdError as error:
+            raise ValueError(f"{error}; nothing was written") from None
+    report = smaller.report | {"model": args.model or "bundled", "preset": args.preset}
+    details = {"kept": {str(layer): dataclasses.asdict(k) for layer, k in smaller.kept.items()}}
+    save(smaller, out, source=args.model, report=report | details)
     journal.finish()
     report["out"] = str(out)
     if args.json:
@@ -92,36 +96,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def quantised(
-    args: argparse.Namespace, scheme: str, model: "Transformer", smaller: "Transformer", held: "Sequence[Sample]", bound: float | None
-) -> dict[str, Any]:
-    """The loss of what will be loaded: pruned and quantised. Raises ValueError if it passes the bound."""
-    import copy
-
-    from mezzotint.evaluation.comparison import likelihood, masked_rows, paired_increase
-    from mezzotint.models.quantised import quantise
-
-    checks = masked_rows([(s.ids, s.start, s.end) for s in held], model.config.mask_id, seed=args.seed)
-    difference = paired_increase(likelihood(quantise(copy.deepcopy(smaller), scheme), checks), likelihood(model, checks))
-    if bound is not None and not difference.relative <= bound:
-        raise ValueError(f"quality_drop_threshold={bound} would be passed: with quantise={scheme} the loss is {difference.relative:.3f}; nothing was written")
-    return {"quality_drop_quantised": difference.relative, "quality_drop_quantised_standard_error": difference.error}
-
-
 def chosen(args: argparse.Namespace) -> "Preset":
     """The preset, changed by the options; structured and unstructured ones do not mix."""
     from mezzotint.models.quantised import SCHEMES
-    from mezzotint.prune.settings import PRESETS, Goal, Preset, Structured
+    from mezzotint.prune.settings import PRESETS, Goal, Preset, Structured, preset_of
     from mezzotint.prune.sparsity import Sparsity
 
-    if args.preset is not None and args.preset not in PRESETS:
-        raise ValueError(f"preset={args.preset!r} is unknown; accepted: {', '.join(PRESETS)}")
     if args.quantise is not None and args.quantise not in SCHEMES:
         raise ValueError(f"quantise={args.quantise!r} is unknown; accepted: {', '.join(SCHEMES)}")
     wants_sparse = [name for name in SPARSE if getattr(args, name) is not None]
     wants_structured = [name for name in (*STRUCTURED, "target_speedup") if getattr(args, name) is not None] + (["drop_layers"] if args.drop_layers else [])
     wants_structured += ["strict"] if args.strict else []
-    base = PRESETS[args.preset] if args.preset else Preset("", sparsity=Sparsity()) if wants_sparse else PRESETS["balanced"]
+    base = preset_of(args.preset) if args.preset else Preset("", sparsity=Sparsity()) if wants_sparse else PRESETS["balanced"]
     mixed = wants_structured if base.sparsity else wants_sparse + (["compact"] if args.compact else [])
     if mixed:
         kind, name = ("weights" if base.sparsity else "heads and neurons"), mixed[0].replace("_", "-")
@@ -163,49 +149,6 @@ def calibration(args: argparse.Namespace, tokenizer: Any) -> "tuple[tuple[Sample
         from_text(tokenizer, text[:cut], count=args.samples, length=args.sample_length, seed=args.seed),
         from_text(tokenizer, text[cut:], count=half, length=args.sample_length, seed=args.seed),
     )
-
-
-def structured(args: argparse.Namespace, preset: "Preset", model: "Transformer", samples: Any, journal: Any) -> "tuple[Transformer, dict[str, Any]]":
-    from mezzotint.cli.progress import bar
-    from mezzotint.prune.pruner import SinkAwarePruner
-
-    assert preset.goal is not None
-    with bar() as progress:
-        pruner = SinkAwarePruner(model, list(samples[0]), validation_data=list(samples[1]), settings=preset.structured, seed=args.seed)
-        tasks: dict[str, Any] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            tasks.setdefault(stage, progress.add_task(stage, total=total) if stage not in tasks else None)
-            progress.update(tasks[stage], completed=done)
-
-        goal = preset.goal
-        pruned = pruner.prune(goal.target_speedup, goal.quality_drop_threshold, strict=args.strict, journal=journal, report=tell)
-    return pruned, dict(pruned.report)
-
-
-def sparse(args: argparse.Namespace, preset: "Preset", model: "Transformer", samples: Any, journal: Any) -> "tuple[Transformer, dict[str, Any]]":
-    from mezzotint.cli.progress import bar
-    from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, paired_increase
-    from mezzotint.prune.calibration import Calibration
-    from mezzotint.prune.unstructured import sparsify
-
-    assert preset.sparsity is not None
-    with bar() as progress:
-        tasks: dict[str, Any] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            tasks.setdefault(stage, progress.add_task(stage, total=total) if stage not in tasks else None)
-            progress.update(tasks[stage], completed=done)
-
-        found = sparsify(model, Calibration(samples[0], args.seed), preset.sparsity, journal=journal, report=tell)
-    checks = masked_rows([(s.ids, s.start, s.end) for s in samples[1]], model.config.mask_id, seed=args.seed)
-    dense, changed = likelihood(model, checks), likelihood(found.model, checks)
-    difference = paired_increase(changed, dense)
-    bound = args.quality_drop_threshold
-    if bound is not None and not difference.relative <= bound:
-        raise ValueError(f"quality_drop_threshold={bound} would be passed: {preset.sparsity.method} costs {difference.relative:.3f}; nothing was written")
-    quality = {"quality_drop": difference.relative, "quality_drop_standard_error": difference.error, "quality_drop_threshold": bound}
-    return found.model, found.report | quality | {"dense_nll": dense.mean, "nll": changed.mean} | closeness(found.model, model, checks)
 
 
 def show(report: dict[str, Any]) -> None:

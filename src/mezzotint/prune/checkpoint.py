@@ -33,16 +33,19 @@ def save(
     folder: str | Path,
     *,
     source: str | Path | None,
-    compact: bool = False,
+    compact: bool | None = None,
     quantise: str | None = None,
     report: dict[str, Any] | None = None,
 ) -> Path:
     """Write the model to a new folder, with the tokenizer and the other small files of the checkpoint it came from.
 
     source: that checkpoint, as given to `load` (None: the bundled model). compact: sparse matrices as bitmasks. quantise: a scheme that `load` applies when it
-    reads the folder; the weights are stored as they are. report: written to pruning.json. Raises ValueError if the folder is there already and holds anything;
-    an interruption leaves nothing behind.
+    reads the folder; the weights are stored as they are. report: written to pruning.json. What is not given is taken from a pruned model's own report.
+    Raises ValueError if the folder is there already and holds anything; an interruption leaves nothing behind.
     """
+    told = getattr(model, "report", {})
+    report = report or told or None
+    compact, quantise = told.get("compact", False) if compact is None else compact, quantise or told.get("quantise")
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"out={str(folder)!r} is there already; give a folder that is new or empty")

@@ -1,6 +1,7 @@
-"""Structured pruning: heads that spend their attention on moving sinks, and what else adds little, until a speed is reached or quality forbids more.
+"""Analyse, prune, evaluate. Heads that spend their attention on moving sinks go, and what else adds little, until a speed is reached or quality forbids more.
 
-After Sink-Aware Pruning (arXiv 2602.17664), which prunes weights; removing whole heads and neurons is what makes a model faster everywhere.
+After Sink-Aware Pruning (arXiv 2602.17664), which prunes weights (`sparsify`, the presets paper and memory); removing whole heads and neurons is what makes a
+model faster everywhere.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from mezzotint.analysis.dynamics import Dynamics
 from mezzotint.analysis.recording import Recording, record_noise
 from mezzotint.analysis.sinks import SinkRule
 from mezzotint.evaluation.comparison import Likelihood, closeness, likelihood, masked_rows, paired_increase
+from mezzotint.models.quantised import quantise
 from mezzotint.models.transformer import Transformer
 from mezzotint.prune import speed
 from mezzotint.prune.calibration import Calibration, Exposure, exposures, spans
@@ -22,8 +24,10 @@ from mezzotint.prune.groundwork import Groundwork, Tell, relative
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import layers_of
 from mezzotint.prune.search import Search
-from mezzotint.prune.settings import PRESETS, Goal, Structured
+from mezzotint.prune.settings import Goal, Preset, Structured, preset_of
+from mezzotint.prune.sparsity import Sparsity
 from mezzotint.prune.structure import Kept, flops, shape_of, size_of
+from mezzotint.prune.unstructured import sparsify
 
 PROBED = 24
 """Calibration samples on which the loss of single layers is measured."""
@@ -60,7 +64,7 @@ class Pruned(Transformer):
 
 
 class ThresholdError(ValueError):
-    """strict=True, and the speed could not be reached within the quality that may be lost."""
+    """The quality that may be lost would be passed, or, with strict=True, the speed could not be reached within it."""
 
 
 class SinkAwarePruner:
@@ -110,6 +114,7 @@ class SinkAwarePruner:
         self.noise = noise if noise != "auto" else "uniform" if model.config.family == "dream" else "steps"
         self.checks = masked_rows([(s.ids, s.start, s.end) for s in checked], model.config.mask_id, draws=draws, seed=seed, batch=batch)
         self._analysis: Analysis | None = None
+        self._analysed = 0
         self._exposures: list[Exposure] | None = None
         self._dense: Likelihood | None = None
         self._ground: tuple[tuple[Structured, list[int]], Groundwork] | None = None
@@ -122,7 +127,8 @@ class SinkAwarePruner:
 
     def analyze_attention_dynamics(self, samples: int = 16) -> Analysis:
         """Instability of every head, from `samples` calibration samples of the most common length at ten noise levels."""
-        if self._analysis is None or self._analysis.instability.shape[0] != len(layers_of(self.model)):
+        if self._analysis is None or self._analysed != samples:
+            self._analysed = samples
             lengths = [len(s.ids) for s in self.data.samples]
             common = max(set(lengths), key=lengths.count)
             chosen = [s for s in self.data.samples if len(s.ids) == common][:samples]
@@ -136,27 +142,41 @@ class SinkAwarePruner:
         target_speedup: float | None = None,
         quality_drop_threshold: float | None = None,
         *,
-        preset: str | None = None,
+        preset: str | Preset | None = None,
         strict: bool = False,
         journal: Journal | None = None,
         report: Tell | None = None,
     ) -> Pruned:
-        """Remove heads and neurons for a speed, within a bound on the quality lost.
+        """Remove heads and neurons for a speed, within a bound on the quality lost; or, with a preset of that kind, zero single weights.
 
-        preset: conservative, balanced, aggressive or edge; its settings replace the pruner's, given numbers its goal. Default goal: 1.3 times the speed, 5 %.
-        If both cannot be met the bound wins, and `report` says what was reached; strict=True raises ThresholdError instead.
+        preset: a name of `PRESETS`, or one of your own; its settings replace the pruner's, given numbers its goal. Default goal: 1.3 times the speed, 5 %.
+        If both cannot be met the bound wins, and `report` says what was reached; strict=True raises ThresholdError instead. What has no smaller step to go
+        back to, sparsity and quantisation, raises ThresholdError if the given bound would be passed. A preset's quantisation is judged here, and
+        applied when what `save` writes is loaded.
         """
-        settings, goal = self.settings, Goal()
-        if preset is not None:
-            if preset not in PRESETS or PRESETS[preset].structured is None:
-                known = ", ".join(name for name, p in PRESETS.items() if p.structured)
-                raise ValueError(f"preset={preset!r} is not structured; accepted here: {known} (the others: `sparsify`, `mezzotint prune`)")
-            settings, goal = PRESETS[preset].structured or settings, PRESETS[preset].goal or goal
-        goal = Goal(
-            goal.target_speedup if target_speedup is None else target_speedup,
-            goal.quality_drop_threshold if quality_drop_threshold is None else quality_drop_threshold,
-        )
-        search = Search(self, settings, goal, journal or Journal(None), report or (lambda stage, done, total: None))
+        wanted = preset_of(preset) if preset is not None else Preset("", self.settings)
+        tell, kept_so_far = report or (lambda stage, done, total: None), journal or Journal(None)
+        if wanted.quantise:
+            quantise(self.model, wanted.quantise, layers=1)  # what is not possible is said before hours of pruning
+        if wanted.sparsity is not None:
+            for name, given in (("target_speedup", target_speedup), ("strict", strict or None)):
+                if given is not None:
+                    raise ValueError(f"{name}={given} has no effect with preset={preset!r}, which zeroes single weights and gains no speed; leave it out")
+            pruned = self._sparse(wanted.sparsity, quality_drop_threshold, kept_so_far, tell)
+        else:
+            goal = wanted.goal or Goal()
+            goal = Goal(
+                goal.target_speedup if target_speedup is None else target_speedup,
+                goal.quality_drop_threshold if quality_drop_threshold is None else quality_drop_threshold,
+            )
+            pruned = self._structured(wanted.structured or self.settings, goal, strict, kept_so_far, tell)
+        if wanted.quantise:
+            pruned.report |= self._quantised(pruned, wanted.quantise, pruned.report["quality_drop_threshold"])
+        pruned.report |= {"compact": wanted.compact, "quantise": wanted.quantise}
+        return pruned
+
+    def _structured(self, settings: Structured, goal: Goal, strict: bool, journal: Journal, tell: Tell) -> Pruned:
+        search = Search(self, settings, goal, journal, tell)
         walk, told = search.best()
         survivors = [i for i in range(len(layers_of(self.model))) if i not in search.dropped]
         pruned = Pruned(walk.model, dict(zip(survivors, walk.kept, strict=True)), told)
@@ -166,6 +186,25 @@ class SinkAwarePruner:
                 f"{pruned.report['speedup']:.2f} at a drop of {pruned.report['quality_drop']:.3f}"
             )
         return pruned
+
+    def _sparse(self, settings: Sparsity, bound: float | None, journal: Journal, tell: Tell) -> Pruned:
+        if bound is not None:
+            Goal(quality_drop_threshold=bound)
+        found = sparsify(self.model, self.data, settings, journal=journal, report=tell)
+        changed = likelihood(found.model, self.checks)
+        difference = paired_increase(changed, self.dense_quality)
+        if bound is not None and not difference.relative <= bound:
+            raise ThresholdError(f"quality_drop_threshold={bound} would be passed: {settings.method} costs {difference.relative:.3f}")
+        quality = {"quality_drop": difference.relative, "quality_drop_standard_error": difference.error, "quality_drop_threshold": bound}
+        quality |= {"dense_nll": self.dense_quality.mean, "nll": changed.mean}
+        return Pruned(found.model, {}, found.report | quality | closeness(found.model, self.model, self.checks))
+
+    def _quantised(self, pruned: Transformer, scheme: str, bound: float | None) -> dict[str, float]:
+        """The loss of what will be loaded: pruned and quantised."""
+        difference = paired_increase(likelihood(quantise(pruned, scheme), self.checks), self.dense_quality)
+        if bound is not None and not difference.relative <= bound:
+            raise ThresholdError(f"quality_drop_threshold={bound} would be passed: with quantise={scheme} the loss is {difference.relative:.3f}")
+        return {"quality_drop_quantised": difference.relative, "quality_drop_quantised_standard_error": difference.error}
 
     def exposures(self) -> list[Exposure]:
         """Noised calibration forwards with the weights that sinks leave, from the dense model."""

@@ -113,3 +113,12 @@ PRESETS: dict[str, Preset] = {
     ),
     "ampere24": Preset("2:4 by sink-aware SparseGPT, the pattern of NVIDIA's sparse tensor cores", sparsity=Sparsity("sink-sparsegpt", 0.5, "2:4")),
 }
+
+
+def preset_of(preset: str | Preset) -> Preset:
+    """A preset by its name. Raises ValueError listing the names."""
+    if isinstance(preset, Preset):
+        return preset
+    if preset not in PRESETS:
+        raise ValueError(f"preset={preset!r} is unknown; accepted: {', '.join(PRESETS)}")
+    return PRESETS[preset]
