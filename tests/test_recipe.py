@@ -17,8 +17,11 @@ from mezzotint.strategies import KINDS, parse, write
 strategy_texts = {kind: st.sampled_from([name for name in registry if name != "entropy_bound"]) for kind, registry in KINDS.items()}
 
 
-def composes(cache="none", commit="quota", attention="dense", suffix="full"):
-    """Whether a recipe takes them together: inside the layers there are no tiles, a greedy cache needs an order, edited tokens must be computed."""
+def composes(blocks, cache="none", commit="quota", attention="dense", suffix="full"):
+    """Whether a recipe takes them together: inside the layers there are no tiles, a greedy cache needs an order, edited tokens must be computed, and a pattern
+    needs a whole forward after the dense phase, which these caches make at a block's beginning."""
+    if attention == "sparsed" and blocks == 1 and cache in ("prefix", "dual", "sub_block"):
+        return False
     refused = {"feature": attention != "dense", "greedy": commit != "shuffled", "delayed": commit == "edit", "sub_block": commit == "edit"}
     return not refused.get(cache, False)
 
@@ -33,11 +36,11 @@ recipes = st.builds(
         top_k=top_k,
         early_stop=stop,
         end_tokens=ends,
-    ).with_(**texts),
+    ).with_(**(texts if composes(blocks, **texts) else {})),
     st.integers(1, 8),
     st.integers(1, 64),
     st.none() | st.integers(1, 32),
-    st.fixed_dictionaries({}, optional=strategy_texts).filter(lambda texts: composes(**texts)),
+    st.fixed_dictionaries({}, optional=strategy_texts),
     st.floats(0, 2, allow_nan=False),
     st.floats(0.01, 1),
     st.integers(0, 100),
@@ -141,3 +144,11 @@ def test_values_of_the_wrong_type_are_refused():
     assert len(lines) == 5
     for line, word in zip(lines, ("Threshold()", "reuse='false'", "top_k=1.5", "temperature='hot'", "gen_length=True"), strict=True):
         assert word in line
+
+
+@pytest.mark.parametrize("cache", [mz.DualCache(), mz.PrefixCache()])
+def test_a_pattern_needs_a_whole_forward_after_the_dense_phase(cache):
+    with pytest.raises(ValueError, match="none but the first of the only block"):
+        Recipe(gen_length=32, cache=cache, attention=mz.SparseD())
+    for enough in ({"gen_length": 64}, {"max_tokens": 64}, {"attention": mz.SparseD(skip=0)}, {"cache": type(cache)(refresh=4)}):
+        assert Recipe(**{"gen_length": 32, "cache": cache, "attention": mz.SparseD()} | enough)

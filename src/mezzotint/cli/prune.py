@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     import mezzotint
     from mezzotint.cli.progress import bar
     from mezzotint.evaluation.predictions import weights_digest
+    from mezzotint.models.quantised import quantise
     from mezzotint.prune.checkpoint import save
     from mezzotint.prune.journal import Journal
     from mezzotint.prune.pruner import SinkAwarePruner, ThresholdError
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < least:
             raise ValueError(f"{name}={getattr(args, name)} must be at least {least}")
     model, tokenizer = options.load(args)
+    if preset.quantise:
+        quantise(model, preset.quantise, layers=1)  # what is not possible is said before anything is begun
     samples = calibration(args, tokenizer)
     data = hashlib.sha256(b"".join(sample.ids.numpy().tobytes() for part in samples for sample in part)).hexdigest()
     identity = {"data": data, "weights": weights_digest(model), "version": mezzotint.__version__}
