@@ -16,7 +16,7 @@ class Lines:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = path.open("a+b")
-        mend(self.file)
+        mend(self.file, b"{")
         self.file.seek(0)
         self.found: list[dict[str, Any]] = [json.loads(line) for line in self.file]
 

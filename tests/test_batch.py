@@ -139,7 +139,7 @@ def test_answers_under_other_settings_are_never_mixed(engine, tmp_path):
     write(tmp_path / "other.jsonl", ["no answers here"])
     with pytest.raises(ValueError, match="line 1 is not an answer of a batch"):
         answer(engine, source, tmp_path / "other.jsonl")
-    with open_to_append(target), pytest.raises(ValueError, match="in use by another run"):
+    with open_to_append(target, b"{"), pytest.raises(ValueError, match="in use by another run"):
         answer(engine, source, target)
 
 
@@ -205,3 +205,15 @@ def test_options_that_do_not_fit_are_refused(words, told, capsys, tmp_path, monk
     error = capsys.readouterr().err
     assert told in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_file_that_is_somebody_elses_is_left_alone(tmp_path):
+    notes, torn = tmp_path / "notes.json", tmp_path / "out.jsonl"
+    notes.write_text('{"title": "not ours, and without a newline"}')
+    with pytest.raises(ValueError, match="did not write"), Output(notes, ""):
+        pass
+    assert notes.read_text().endswith('newline"}')
+    torn.write_text('{"id": "a", "asked": "x"}\n{"id": "b", "as')
+    with Output(torn, "") as output:
+        assert output.known == {"a": "x"}
+    assert torn.read_text().endswith("}\n")

@@ -9,6 +9,7 @@ import torch
 
 import mezzotint as mz
 from mezzotint.engine import Busy, Engine, EngineSettings, Expired, Failed, Refused, Request
+from mezzotint.engine.admission import needed
 from mezzotint.engine.gap import gap_sizes, surest
 from mezzotint.generation import encode
 
@@ -179,6 +180,20 @@ def test_what_does_not_fit_is_refused_with_the_number(engine):
     small.submit(Request(prompt, mz.Recipe(gen_length=16, block_length=16)))
     with pytest.raises(Busy, match="2 are waiting, the queue is full"):
         small.submit(Request(prompt, mz.Recipe(gen_length=16, block_length=16)))
+
+
+def test_what_strategies_keep_is_reserved(tiny):
+    """Layers' outputs, patterns and residuals, beside keys and values."""
+    model = tiny["llada"]
+
+    def bytes_of(**fields) -> int:
+        return needed(model, Request((tuple(range(5, 105)),), mz.Recipe(gen_length=64, **fields)))
+
+    plain, features = bytes_of(), bytes_of(cache=mz.FeatureCache())
+    assert features - plain == (bytes_of(cache=mz.DualCache()) - plain) + 2 * model.config.layers * model.config.hidden_size * 164 * 4
+    small, large, residual = (bytes_of(attention=mz.SparseD(block_size=size, residual=kept)) for size, kept in ((8, False), (64, False), (64, True)))
+    assert plain < large < small
+    assert large < residual
 
 
 def test_memory_is_reserved_before_admission():

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import mezzotint as mz
 from mezzotint.describing import describe
 from mezzotint.models.families import family_of, llada
+from mezzotint.models.rope import frequencies
 
 TINY = Path(__file__).parent / "golden" / "dpad" / "ckpt_llada_tiny"
 
@@ -169,6 +170,36 @@ def test_info_of_a_folder_without_a_dtype(folder):
     assert describe(folder)["stored_as"] == "bfloat16"
     with pytest.raises(ValueError, match="weights='int9' is unknown"):
         describe(folder, weights="int9")
+
+
+@pytest.mark.parametrize(
+    ("scaling", "rope"),
+    [
+        (mz.RopeScaling("linear", 2.0), {"rope_type": "linear", "factor": 2.0}),
+        (mz.RopeScaling("yarn", 4.0, original_length=1024), {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}),
+        (
+            mz.RopeScaling("longrope", 4.0, factors=tuple(1 + i / 4 for i in range(32)), original_length=1024),
+            {"rope_type": "longrope", "factor": 4.0, "long_factor": [1 + i / 4 for i in range(32)], "short_factor": [1.0] * 32},
+        ),
+    ],
+    ids=["linear", "yarn", "longrope"],
+)
+def test_scaled_frequencies_are_those_of_transformers(scaling, rope):
+    from transformers import Qwen2Config
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    config = Qwen2Config(hidden_size=64, num_attention_heads=1, max_position_embeddings=4096, rope_parameters={"rope_theta": 1e4, **rope})
+    config.original_max_position_embeddings = 1024
+    inverse, factor = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, torch.device("cpu"), seq_len=4096)
+    found, ours = frequencies(64, 1e4, scaling)
+    torch.testing.assert_close(found, inverse)
+    assert ours == pytest.approx(factor)
+
+
+def test_ntk_scaling_slows_the_slowest_frequency_by_its_factor():
+    plain, scaled = frequencies(64, 1e4, None)[0], frequencies(64, 1e4, mz.RopeScaling("ntk", 4.0))[0]
+    assert scaled[0] == plain[0]
+    assert plain[-1] / scaled[-1] == pytest.approx(4.0, rel=1e-4)
 
 
 def test_a_long_context_can_be_scaled(folder):

@@ -367,3 +367,9 @@ def test_a_shuffled_row_draws_for_itself_alone(tiny):
     together = mz.denoise_all(tiny["llada"], rows, recipe, seed=[3, 4])
     for row, seed in enumerate((3, 4)):
         assert torch.equal(together.tokens[row], mz.denoise_all(tiny["llada"], [rows[row]], recipe, seed=seed).tokens[0])
+
+
+@pytest.mark.parametrize("token", [-1, 999999])
+def test_ids_that_are_not_the_models_are_refused(tiny, token):
+    with pytest.raises(ValueError, match=f"token id {token} is not one of this model's"):
+        mz.denoise_all(tiny["llada"], torch.tensor([[5, token]]))

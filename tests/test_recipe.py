@@ -22,7 +22,13 @@ def composes(blocks, cache="none", commit="quota", attention="dense", suffix="fu
     needs a whole forward after the dense phase, which these caches make at a block's beginning."""
     if attention == "sparsed" and blocks == 1 and cache in ("prefix", "dual", "sub_block"):
         return False
-    refused = {"feature": attention != "dense", "greedy": commit != "shuffled", "delayed": commit == "edit", "sub_block": commit == "edit"}
+    refused = {
+        "feature": attention != "dense",
+        "prompt": attention == "sparsed",
+        "greedy": commit != "shuffled",
+        "delayed": commit == "edit",
+        "sub_block": commit == "edit",
+    }
     return not refused.get(cache, False)
 
 
@@ -144,6 +150,26 @@ def test_values_of_the_wrong_type_are_refused():
     assert len(lines) == 5
     for line, word in zip(lines, ("Threshold()", "reuse='false'", "top_k=1.5", "temperature='hot'", "gen_length=True"), strict=True):
         assert word in line
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cache": mz.PromptCache(), "attention": mz.SparseD(skip=0, rebuild="block")}, "makes its pattern anew"),
+        ({"cache": mz.PromptCache(), "attention": mz.SparseD(skip=0, rebuild=4)}, "makes its pattern anew"),
+        ({"cache": mz.DelayedCache(4, compat="un")}, "canvas without blocks"),
+        ({"commit": mz.Shuffled(), "end_tokens": "last"}, "end_tokens=last has no effect"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"top_k": 10**400}, "top_k"),
+    ],
+)
+def test_what_would_be_ignored_or_overflow_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(gen_length=64, **fields)
+    with pytest.raises(ValueError, match="refresh"):
+        mz.PrefixCache(refresh=10**400)
+    with pytest.raises(ValueError, match="timed temperature=1e-45"):
+        mz.Timed(temperature=1e-45)
 
 
 @pytest.mark.parametrize("cache", [mz.DualCache(), mz.PrefixCache()])

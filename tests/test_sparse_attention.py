@@ -10,6 +10,7 @@ from torch.testing import assert_close
 import mezzotint as mz
 from mezzotint.attention import budget, sparsed
 from mezzotint.attention.sparsed import SparseRun
+from mezzotint.attention.windows import windowed
 from mezzotint.kernels import native as kernels_native
 from mezzotint.kernels.block_mass import block_mass
 from mezzotint.kernels.block_sparse import available, block_sparse, warn_once
@@ -303,6 +304,27 @@ def test_a_pattern_that_could_never_be_made_is_refused():
             recipe_for(mz.SparseD(), cache=cache)
         assert recipe_for(mz.SparseD(skip=0.0), cache=cache)
     assert recipe_for(mz.SparseD(), cache=mz.PromptCache(refresh=4))
+
+
+@pytest.mark.parametrize("impl", ["reference", "native"])
+def test_a_window_in_a_pruned_model_whose_layers_have_other_heads(impl):
+    if reason := available(impl, "cpu"):
+        pytest.skip(reason)
+    attend = windowed(mz.SlidingWindow(16, 8, impl=impl), 0)(Moment(0, mz.Block(0, 20, 32), 0))
+    scope = Scope(torch.arange(32), torch.arange(32))
+    generator = torch.Generator().manual_seed(0)
+    for layer, heads in enumerate((4, 2, 3)):
+        q, k, v = torch.randn(3, 1, heads, 32, 8, generator=generator)
+        seen = (torch.arange(32)[:, None] // 8 - torch.arange(32) // 8).abs() <= 1
+        expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        torch.testing.assert_close(attend(layer, q, k, v, scope), expected)
+
+
+def test_lists_that_do_not_divide_among_the_heads_are_refused():
+    q, k = torch.randn(1, 2, 8, 8), torch.randn(1, 2, 8, 8)
+    tiled = Tiled.of(torch.arange(8), Grid(0, 8), q.device)
+    with pytest.raises(ValueError, match="4 lists of tiles"):
+        block_sparse(q, k, k, tiled, tiled, Choice.of(torch.ones(1, 4, 1, 1, dtype=torch.bool)), 8)
 
 
 def test_a_window_is_a_window_on_short_canvases_too(tiny):

@@ -1,13 +1,17 @@
 """Files of lines that are only ever added to: one writer at a time, every line on disk before the next, a torn last line cut off on resumption."""
 
 import fcntl
+import json
 import os
 from pathlib import Path
 from typing import IO
 
 
-def open_to_append(path: Path) -> IO[bytes]:
-    """The file, created with its folder if need be, locked against a second writer, mended, and positioned at its end. Raises ValueError if it is in use."""
+def open_to_append(path: Path, begins: bytes) -> IO[bytes]:
+    """The file, created with its folder if need be, locked against a second writer, mended, and positioned at its end.
+
+    begins: how each of our lines begins. Raises ValueError if the file is in use, or ends in a line that is not whole and not ours.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+b")
     try:
@@ -15,7 +19,11 @@ def open_to_append(path: Path) -> IO[bytes]:
     except OSError:
         file.close()
         raise ValueError(f"{path} is in use by another run") from None
-    mend(file)
+    try:
+        mend(file, begins)
+    except ValueError as error:
+        file.close()
+        raise ValueError(f"{path} {error}") from None
     return file
 
 
@@ -26,8 +34,17 @@ def append(file: IO[bytes], text: str) -> None:
     os.fsync(file.fileno())
 
 
-def mend(file: IO[bytes]) -> None:
-    """Cut off a last line that a killed run left unfinished."""
+def whole(line: bytes) -> bool:
+    """Whether a line is JSON as it stands; one that was cut short is not."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def mend(file: IO[bytes], begins: bytes) -> None:
+    """Cut off a last line that a killed run left unfinished. Raises ValueError if it is whole, or begins as no line of ours: then it is not ours."""
     size = file.seek(0, os.SEEK_END)
     end = size
     while end > 0:
@@ -39,5 +56,9 @@ def mend(file: IO[bytes]) -> None:
             break
         end = start
     if end < size:
+        file.seek(end)
+        rest = file.read()
+        if rest[: len(begins)] != begins[: len(rest)] or whole(rest):
+            raise ValueError("ends in a line that this program did not write; give another file")
         file.truncate(end)
     file.seek(0, os.SEEK_END)

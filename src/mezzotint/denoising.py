@@ -139,6 +139,10 @@ def as_canvas(prompt: Canvas | Tensor | Sequence[Tensor], model: Transformer, re
     rows = [torch.as_tensor(row, dtype=torch.long).cpu() for row in prompt]
     if not rows or any(row.ndim != 1 for row in rows):
         raise ValueError("the prompt must be a (batch, length) tensor of token ids or a list of 1-D ones")
+    vocabulary = model.config.vocab_size
+    wrong = next((int(token) for row in rows for token in row[(row < 0) | (row >= vocabulary)]), None)
+    if wrong is not None:
+        raise ValueError(f"token id {wrong} is not one of this model's {vocabulary}")
     ahead = recipe.gen_length if recipe.max_tokens is None else min(recipe.gen_length, round_up(recipe.max_tokens, recipe.width))
     config = model.config
     return Canvas.blank(rows, ahead, config.mask_id, model.device, grid=config.block_length, to_end=config.aligned_to_end)

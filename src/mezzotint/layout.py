@@ -94,6 +94,8 @@ def lay_out(canvas: Canvas, config: ModelConfig, recipe: Recipe) -> Free:
         raise ValueError(f"cache=feature computes different rows in every layer, which {config.family} with its masked attention cannot; choose prefix")
     if config.ranks > 1 and isinstance(recipe.cache, FeatureCache):
         raise ValueError("cache=feature compares whole value vectors, of which a rank of tensor_parallel has its own heads' part; choose another cache")
+    if config.ranks > 1 and isinstance(recipe.attention, SparseD) and (recipe.attention.share == "all" or recipe.attention.compat == "llada"):
+        raise ValueError(f"attention={write('attention', recipe.attention)} looks at all heads of a layer, of which a rank of tensor_parallel has a part")
     if grid is None:
         return Free(canvas, recipe.width)
     if config.carry and (isinstance(recipe.commit, Edit) or getattr(recipe.commit, "compat", "none") == "sdar"):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from mezzotint.attention import Dense, SparseD
 from mezzotint.cache import DelayedCache, DualCache, FeatureCache, GreedyCache, NoCache, PrefixCache, PromptCache, SubBlockCache
 from mezzotint.commit import CONFIDENCES, SAMPLINGS, Edit, Quota, Rule, Sampler, Shuffled
+from mezzotint.fields import KIND_NAMES, fits
 from mezzotint.strategies import KINDS, convert, parse, write
 from mezzotint.suffix import Full
 from mezzotint.types import Attention, Cache, Suffix
@@ -35,7 +35,8 @@ class Recipe:
     end_tokens: "free" treats stop ids as any other; "last" gives them confidence 0, so that they are taken when nothing else is open (LLaDA's
         confidence_eos_eot_inf); "never" forbids the end of the text, the first stop id, while the end of a turn may still come (logits_eos_inf).
         For models that were trained on answers padded with end tokens.
-    reuse: a step after one that committed nothing takes its logits instead of a forward; the canvas has not changed (lossless).
+    reuse: a step after one that committed nothing takes its logits instead of a forward; the canvas has not changed. Lossless, except that a cache that counts
+        forwards (delayed, prompt, feature) then refreshes at other steps.
     """
 
     gen_length: int = 128
@@ -64,13 +65,13 @@ class Recipe:
                 )
         for name in ("temperature", "top_p", "top_k", "cfg_scale"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int if name == "top_k" else (int, float)) or not math.isfinite(value):
-                raise ValueError(f"{name}={value!r} must be a {'whole number' if name == 'top_k' else 'finite number'}")
+            if not fits(value, int if name == "top_k" else float):
+                raise ValueError(f"{name}={value!r} must be {KIND_NAMES[int if name == 'top_k' else float]}")
         if not isinstance(self.reuse, bool):
             raise ValueError(f"reuse={self.reuse!r} must be true or false")
         for name in ("gen_length", "block_length", "steps", "max_tokens"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if value is not None and (not fits(value, int) or value < 1):
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
         if self.block_length is not None and self.gen_length % self.block_length:
             fit = round_up(self.gen_length, self.block_length)
@@ -89,12 +90,10 @@ class Recipe:
             raise ValueError(
                 f"cache=feature computes different rows in every layer, so attention={type(self.attention).__name__} has no tiles; choose attention=dense"
             )
-        if isinstance(self.attention, SparseD) and (self.attention.skip > 0 or self.attention.compat != "none") and self.whole_only_at_first:
-            raise ValueError(
-                f"attention={write('attention', self.attention)} makes its pattern after a dense phase, in a forward that computes everything, and "
-                f"cache={write('cache', self.cache)} makes none but the first of {'the run' if self.blocks > 1 else 'the only block'}; choose skip=0, "
-                f"a cache that is refreshed{', or more blocks' if self.blocks == 1 else ''}"
-            )
+        if isinstance(self.attention, SparseD):
+            self._check_pattern(self.attention)
+        if getattr(self.cache, "compat", "none") != "none" and self.blocks > 1:
+            raise ValueError(f"cache={write('cache', self.cache)} is for a canvas without blocks; give block_length none")
         if isinstance(self.cache, GreedyCache) and not isinstance(self.commit, Shuffled):
             raise ValueError(f"cache=greedy must know which positions come next, which commit={type(self.commit).__name__} cannot tell; choose commit=shuffled")
         rewrites = isinstance(self.commit, Edit) or getattr(self.commit, "compat", "none") == "sdar"
@@ -102,7 +101,9 @@ class Recipe:
             commit, cache = write("commit", self.commit), write("cache", self.cache)
             raise ValueError(f"commit={commit} may rewrite tokens that cache={cache} no longer computes; choose prefix, dual or none")
         needed = getattr(self.commit, "needs", CONFIDENCES)
-        if self.confidence not in needed:
+        if not needed and self.end_tokens == "last":
+            raise ValueError(f"commit={write('commit', self.commit)} takes positions however sure the model is, so end_tokens=last has no effect; leave it out")
+        if needed and self.confidence not in needed:
             raise ValueError(f"commit={type(self.commit).__name__} does not understand confidence={self.confidence!r}; give confidence={needed[0]!r}")
         if self.end_tokens == "last" and self.confidence != "probability":
             raise ValueError(f"end_tokens=last is a probability of 0, which confidence={self.confidence!r} does not know; choose confidence=probability")
@@ -114,6 +115,22 @@ class Recipe:
             raise ValueError(f"top_k={self.top_k} must be 0 (all) or more")
         if not self.cfg_scale >= 0:
             raise ValueError(f"cfg_scale={self.cfg_scale} must be 0 (off) or more")
+
+    def _check_pattern(self, sparse: SparseD) -> None:
+        """Refuse a pattern that waits for a forward which computes everything, where the cache makes none any more."""
+        attention, cache = write("attention", sparse), write("cache", self.cache)
+        if self.whole_only_at_first and (sparse.skip > 0 or sparse.compat != "none"):
+            run, more = ("the run", "") if self.blocks > 1 else ("the only block", ", or more blocks")
+            raise ValueError(
+                f"attention={attention} makes its pattern after a dense phase, in a forward that computes everything, and cache={cache} makes none but the "
+                f"first of {run}; choose skip=0, a cache that is refreshed{more}"
+            )
+        once = sparse.rebuild == "never" or (sparse.rebuild == "block" and self.blocks == 1)
+        if not once and (self.whole_only_at_first or (isinstance(self.cache, PromptCache) and sparse.rebuild == "block")):
+            raise ValueError(
+                f"attention={attention} makes its pattern anew in forwards that compute everything, which cache={cache} does not make then; "
+                "choose rebuild=never, or another cache"
+            )
 
     @property
     def width(self) -> int:

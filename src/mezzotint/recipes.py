@@ -85,7 +85,7 @@ RECIPES: dict[str, Named] = {
     "fast-dllm": Named(_PARALLEL.with_(gen_length=256, cache=PrefixCache()), "Fast-dLLM's evaluation: threshold 0.9, prefix cache, 256 tokens in blocks of 32"),
     "fast-dllm-dual": Named(_PARALLEL.with_(gen_length=256, cache=DualCache()), "the same with its dual cache"),
     "dkv": Named(Recipe(cache=DelayedCache(8)), "dKV-Cache-Decode (arXiv 2505.15781), refreshed every 8 steps as in its LLaDA tables; one row at a time"),
-    "dkv-dream": Named(_DREAM.with_(cache=DelayedCache(4)), "dKV-Cache-Decode as in its Dream tables, refreshed every 4 steps; one row at a time"),
+    "dkv-dream": Named(_DREAM.with_(cache=DelayedCache(4), reuse=False), "dKV-Cache-Decode as in its Dream tables, refreshed every 4 steps; one row at a time"),
     "dkv-prefill": Named(Recipe(cache=PromptCache()), "dKV-Cache-Prefill: the prompt is computed once"),
     "dkv-pd": Named(Recipe(cache=DelayedCache(8, prompt=True)), "dKV-Cache-PD: as dkv, and the prompt is computed once"),
     "dkv-greedy": Named(

@@ -59,20 +59,22 @@ class StreamingLLM(SlidingWindow):
 
 
 def windowed(settings: SlidingWindow, first: int) -> Callable[[Moment], Attend]:
-    """The same pattern in every layer and head; it depends only on where rows and columns stand."""
+    """The same pattern in every layer and head, kept for every number of key heads (pruned layers differ); it depends only on where rows and columns stand."""
     size = settings.block_size
     last: Scope | None = None
-    kept: tuple[Tiled, Tiled, Choice] | None = None
+    kept: dict[int, tuple[Tiled, Tiled, Choice]] = {}
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, scope: Scope) -> Tensor:
-        nonlocal last, kept
-        if kept is None or last is None or (last is not scope and not (torch.equal(last.at, scope.at) and torch.equal(last.over, scope.over))):
+        nonlocal last
+        if last is None or (last is not scope and not (torch.equal(last.at, scope.at) and torch.equal(last.over, scope.over))):
+            kept.clear()
+        last = scope
+        if k.shape[1] not in kept:
             rows, keys = (Tiled.of(p, Grid(0, size), q.device) for p in (scope.at, scope.over))
             chosen = pattern(rows, keys, scope, q.shape[0]).expand(-1, k.shape[1], -1, -1)
-            kept = rows, keys, Choice.of(chosen, keys.whole(q.shape[0], scope.valid))
-        last = scope
+            kept[k.shape[1]] = rows, keys, Choice.of(chosen, keys.whole(q.shape[0], scope.valid))
         impl = kernel(q, size) if settings.impl == "auto" else settings.impl
-        return block_sparse(q, k, v, *kept, size, valid=scope.valid, impl=impl)
+        return block_sparse(q, k, v, *kept[k.shape[1]], size, valid=scope.valid, impl=impl)
 
     def pattern(rows: Tiled, keys: Tiled, scope: Scope, batch: int) -> Bool[Tensor, "b 1 rows keys"]:
         apart = (rows.tiles[:, None] - keys.tiles).abs() * size - size

@@ -20,7 +20,7 @@ class Output:
         self.file: IO[bytes] | None = None
 
     def __enter__(self) -> "Output":
-        self.file = open_to_append(self.path)
+        self.file = open_to_append(self.path, b'{"id": ')
         try:
             self._read()
         except ValueError:

@@ -79,6 +79,8 @@ class Overwriting:
 class Sequential:
     """The step's quota of the block from left to right, however sure the model is (SDAR "sequential")."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
         return Leftmost(iter(quotas(open.shape[1], steps)), open.shape[1])
 

@@ -1,6 +1,5 @@
 """Commit rules: which candidates become tokens. Each is a frozen value; `begin` returns the callable that counts the block's steps."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
@@ -19,7 +18,7 @@ Accept = Callable[[Prediction], Bool[Tensor, "b w"]]
 class Rule(Protocol):
     """`begin(steps, open)` at a block's start: steps that the block may take, and its open positions (b, w) on the host.
 
-    A rule that understands only some confidences names them in a class variable `needs`.
+    A rule that understands only some confidences names them in a class variable `needs`, () if it looks at none.
     """
 
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept: ...
@@ -47,6 +46,7 @@ def drawn(prediction: Prediction, counts: list[int], temperature: float) -> Bool
 
 
 def check_times(rule: "Timed | Origin") -> None:
+    check(type(rule).__name__.lower(), rule)
     if not 0 < rule.eps < 1:
         raise ValueError(f"{type(rule).__name__.lower()} eps={rule.eps} must lie in (0, 1)")
 
@@ -71,6 +71,10 @@ class Quota:
         return accept
 
 
+LEAST_TEMPERATURE = 1e-4
+"""Confidences divided by less overflow."""
+
+
 @dataclass(frozen=True)
 class Timed:
     """Dream's schedule: time runs from 1 to `eps` in even steps t; each commits int(masks · (1 - t_next / t)), the last all.
@@ -85,8 +89,8 @@ class Timed:
 
     def __post_init__(self) -> None:
         check_times(self)
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"timed temperature={self.temperature} must be 0 or more")
+        if self.temperature != 0 and self.temperature < LEAST_TEMPERATURE:
+            raise ValueError(f"timed temperature={self.temperature} must be 0 or at least {LEAST_TEMPERATURE:g}")
         if self.start < 0:
             raise ValueError(f"timed start={self.start} must be 0 or more")
 
@@ -110,6 +114,7 @@ class Origin:
     """Dream's "origin": every masked position is committed independently with probability 1 - t_next / t, whatever its confidence."""
 
     eps: float = 1e-3
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_times(self)
@@ -133,6 +138,8 @@ class Origin:
 @dataclass(frozen=True)
 class Shuffled:
     """The schedule's quota in an order that is drawn at a block's first step and known from then on, however sure the model is (dKV-Cache-Greedy)."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def begin(self, steps: int, open: Bool[Tensor, "b w"]) -> Accept:
         return Shuffling(steps, open)

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import torch
 
+from mezzotint.attention import SlidingWindow, SparseD
+from mezzotint.cache import FeatureCache
 from mezzotint.canvas import Canvas
 from mezzotint.engine.run import Request
 from mezzotint.layout import lay_out
+from mezzotint.models.config import ModelConfig
 from mezzotint.models.information import activations_bytes, memory_bytes
 from mezzotint.models.transformer import Transformer
+from mezzotint.types import Attention, Cache
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")
 
@@ -19,15 +23,30 @@ class Refused(ValueError):
 
 
 def needed(model: Transformer, request: Request) -> int:
-    """Bytes of a run at its longest: K and V if its cache keeps them, and the activations of a forward over the whole canvas."""
+    """Bytes of a run at its longest: what its strategies keep between forwards, and the activations of a forward over the whole canvas."""
     recipe, config, width = request.recipe, model.config, model.dtype.itemsize
     streams = 1 if recipe.cfg_scale == 0 else 2
     rows = streams * request.length
     predicted = streams * min(recipe.width, request.length)
-    kept = memory_bytes(config, rows, width) if recipe.cache.stores else 0
+    kept = cached(recipe.cache, config, rows, width) + streams * patterned(recipe.attention, config, request.length, width)
     states = 0 if request.grammar is None else request.grammar.states
     constrained = 8 * predicted * (2 * states + 5 * config.vocab_size) if states else 0
     return kept + activations_bytes(config, rows, predicted, width) + constrained
+
+
+def cached(cache: Cache, config: ModelConfig, rows: int, width: int) -> int:
+    """Bytes that a cache keeps: K and V, and of every layer's two outputs if it works inside the layers."""
+    features = 2 * config.layers * config.hidden_size * rows * width if isinstance(cache, FeatureCache) else 0
+    return features + (memory_bytes(config, rows, width) if cache.stores or features else 0)
+
+
+def patterned(attention: Attention, config: ModelConfig, length: int, width: int) -> int:
+    """Bytes that a block pattern keeps: whether each tile of rows sees each tile of keys, as a list and as a table, and the dropped part's output."""
+    if not isinstance(attention, SparseD | SlidingWindow):
+        return 0
+    layers, heads = (config.layers, config.heads) if isinstance(attention, SparseD) else (1, config.kv_heads)
+    residual = layers * config.heads * length * (config.head_dim * width + 4) if isinstance(attention, SparseD) and attention.residual else 0
+    return residual + 5 * layers * heads * (length // attention.block_size + 2) ** 2
 
 
 def available(device: torch.device) -> int:

@@ -85,7 +85,7 @@ class Store:
 
     def __enter__(self) -> "Store":
         if self.path is not None:
-            self.file = open_to_append(self.path)
+            self.file = open_to_append(self.path, b'{"run": ')
             for taken, prediction in read(self.path):
                 self.known.setdefault(taken.run, {})[prediction.id] = prediction
         return self

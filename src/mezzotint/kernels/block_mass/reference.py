@@ -25,7 +25,7 @@ def reference(
     groups = heads // k.shape[1]
     hidden = [(~row).nonzero()[:, 0] for row in keys.real(b, valid)]
     tiles, columns = len(keys.tiles), len(keys.index)
-    padded, transposed = rows.spread(q * factor), keys.spread(k).transpose(-1, -2)
+    padded, transposed = rows.spread(q), keys.spread(k).transpose(-1, -2)
     there = (rows.index >= 0).view(-1, size)
     total = q.new_zeros(b, heads, len(rows.tiles), tiles, dtype=torch.float32)
     within = q.new_zeros(b, heads, len(rows.tiles), tiles - first, dtype=torch.float32)
@@ -36,7 +36,7 @@ def reference(
             some = torch.arange(head, min(head + together, heads), device=q.device)
             facing = transposed[row, some // groups].float()
             for tile in range(len(rows.tiles)):
-                mine = padded[row, some, tile * size : (tile + 1) * size][:, there[tile]].float()
+                mine = padded[row, some, tile * size : (tile + 1) * size][:, there[tile]].float() * factor
                 found = torch.bmm(mine, facing, out=scores[: len(some), : mine.shape[1]])
                 found.index_fill_(-1, hidden[row], -torch.inf)
                 shares = torch.softmax(found, -1, out=probability[: len(some), : mine.shape[1]])

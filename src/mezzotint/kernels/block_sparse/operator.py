@@ -54,11 +54,13 @@ def block_sparse(
 
     rows, keys: where the rows of q and the columns of k and v stand; choice: None for all tiles; valid: (b, cols) False on padding. A row with no real key
     gets zeros. lse: if given, filled with the rows' log-sum-exp of their scores, fp32, -inf for a row with no real key.
-    Raises ValueError for an implementation that cannot run here.
+    Raises ValueError for an implementation that cannot run here, and for lists that do not divide among the heads.
     """
     reason = available(impl, q.device.type)
     if reason:
         raise ValueError(f"impl={impl!r} cannot run here: {reason}; accepted: reference")
+    if choice is not None and (q.shape[1] % choice.index.shape[1] or choice.index.shape[1] % k.shape[1]):
+        raise ValueError(f"{choice.index.shape[1]} lists of tiles do not divide among {q.shape[1]} heads with {k.shape[1]} key heads")
     if impl == "native":
         return native(q, k, v, rows, keys, choice, size, valid, lse)
     if choice is None:

@@ -8,6 +8,7 @@ whole, so processes that build at once do no harm.
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -48,7 +49,7 @@ def build(compiler: str, place: Path) -> Path:
     """The library for this machine, compiled into `place` unless it is there. Raises OSError or subprocess.SubprocessError."""
 
     def run(*arguments: str) -> bytes:
-        return subprocess.run([compiler, *arguments], check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=300).stdout
+        return subprocess.run([*shlex.split(compiler), *arguments], check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=300).stdout
 
     for processor in PROCESSOR:
         try:
