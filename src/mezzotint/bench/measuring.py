@@ -44,7 +44,8 @@ def measure(model: Transformer, prompt: Sequence[Tensor], recipe: Recipe, *, see
     """Run a recipe once. answer: the run ends as if a stop id stood behind that many tokens; count: FLOPs too, which costs time."""
     device = model.device
     tally, decided, step = Tally(len(prompt), recipe), 0, None
-    counting = counter() if count and countable(recipe, device) else None
+    longest = max(map(len, prompt)) + (recipe.max_tokens or recipe.gen_length)
+    counting = counter() if count and countable(recipe, model, longest) else None
     restart_peak(device)
     finish(device)
     begun = time.perf_counter()

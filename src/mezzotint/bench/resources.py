@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mezzotint.attention import Dense
+from mezzotint.attention import Dense, SparseD
+from mezzotint.attention.sparsed import least
+from mezzotint.kernels.block_sparse import available
+from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
 
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -66,9 +69,16 @@ def counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping=mapping)
 
 
-def countable(recipe: Recipe, device: torch.device) -> bool:
-    """Whether the counter sees everything: it does not look inside the compiled kernels of sparse attention."""
-    if isinstance(recipe.attention, Dense):
+def countable(recipe: Recipe, model: Transformer, length: int) -> bool:
+    """Whether the counter sees everything on a canvas of that length: it looks neither inside the compiled kernels of sparse attention nor inside torchao's."""
+    if any(hasattr(weight.data, "__tensor_flatten__") for weight in model.parameters()):
+        return False
+    attention, kind = recipe.attention, model.device.type
+    impl = getattr(attention, "impl", "auto")
+    if isinstance(attention, Dense) or impl == "reference":
         return True
-    impl = getattr(recipe.attention, "impl", "auto")
-    return impl == "reference" or (impl == "auto" and device.type == "cpu")
+    if impl != "auto":
+        return False
+    if isinstance(attention, SparseD) and (length < least(kind) or attention.block_size < 32):
+        return True
+    return kind == "cpu" and available("native", kind) != ""
