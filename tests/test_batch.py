@@ -43,6 +43,9 @@ BAD = [
     ('{"prompt": "a", "diffusion": {"gap": 3}}', "diffusion.gap needs a suffix"),
     ('{"prompt": "a", "suffix": "b", "diffusion": {"gap": 9000}}', "diffusion.gap=9000"),
     ('{"prompt": "a", "diffusion": {"speed": 3}}', "diffusion.speed is unknown"),
+    ('{"prompt": "a", "diffusion": {"gen_length": null}}', "diffusion.gen_length=null is no value"),
+    ('{"prompt": "a", "diffusion": {"commit": null, "steps": null}}', "diffusion.commit=null is no value"),
+    ('{"text": "a [[3]]", "diffusion": {"early_stop": "step"}}', "diffusion.early_stop"),
     ('{"messages": [{"role": "user"}]}', "messages must be objects of role and content"),
     ('{"prompt": "\\ud800"}', "not valid Unicode"),
     ('{"id": [1], "prompt": "a"}', "id=[1]"),
@@ -122,6 +125,44 @@ def test_bad_lines_are_told_and_the_rest_goes_on(engine, tmp_path):
     source.write_text(source.read_text().replace('"prompt": " "', '"prompt": "Copy these words: amber"'))
     again, wrong, summary = answer(engine, source, tmp_path / "out.jsonl")
     assert (summary["answered_before"], summary["answered"], len(again)) == (1, 1, 2)
+
+
+def test_a_line_that_raises_anything_stops_no_other(engine, tmp_path, monkeypatch):
+    """Whatever was not foreseen, and a deadline that one answer misses."""
+    from mezzotint.batch import answering
+    from mezzotint.engine import Expired
+
+    real = answering.ids_of
+
+    def ids_of(tokenizer, question):
+        if question.id in ("1", "2"):
+            raise TypeError("unforeseen") if question.id == "1" else Expired("not complete after 600 s")
+        return real(tokenizer, question)
+
+    monkeypatch.setattr(answering, "ids_of", ids_of)
+    found, wrong, _ = answer(engine, write(tmp_path / "in.jsonl", [{"prompt": "a"}, {"prompt": "b"}, LINES[0]]), tmp_path / "out.jsonl")
+    assert list(found) == ["copy"]
+    assert {each.number: each.reason for each in wrong} == {1: "TypeError: unforeseen", 2: "not complete after 600 s"}
+
+
+def test_a_recipe_without_a_length_is_a_value_error():
+    recipe = Recipe()
+    object.__setattr__(recipe, "gen_length", None)  # as read from JSON, where nothing checks types before
+    with pytest.raises(ValueError, match="gen_length=None must be a whole number"):
+        recipe.__post_init__()
+
+
+def test_every_gap_is_filled_to_its_end(engine, tmp_path):
+    """An end token inside a gap ends nothing, as in `infill`, though the recipe says so of answers."""
+    lines = [{"text": f"Copy these words: {word}\n[[24]]", "diffusion": {"ends": False}} for word in ("amber coral", "fox")]
+    found, wrong, _ = answer(
+        engine, write(tmp_path / "in.jsonl", [*lines, lines[0] | {"diffusion": {"ends": False, "early_stop": "off"}}]), tmp_path / "out.jsonl"
+    )
+    assert not wrong
+    for number, line in enumerate([*lines, lines[0]], 1):
+        expected = mz.infill(engine.model, engine.tokenizer, line["text"], RECIPE, ends=False)
+        assert (found[str(number)]["text"], tuple(found[str(number)]["fills"])) == (expected.text, expected.fills)
+        assert found[str(number)]["forwards"] == expected.forwards
 
 
 def test_answers_under_other_settings_are_never_mixed(engine, tmp_path):

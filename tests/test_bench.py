@@ -48,10 +48,25 @@ def test_sparse_attention_is_counted_by_the_tiles_it_keeps(tiny):
     assert dense is not None
     assert half is not None
     assert half != dense
-    compiled = plain.with_(attention="sparsed:impl=flex")
-    assert not countable(compiled, torch.device("cpu"))
-    assert not countable(plain.with_(attention="sparsed"), torch.device("cuda"))
-    assert countable(plain.with_(attention="sparsed"), torch.device("cpu"))
+    assert not countable(plain.with_(attention="sparsed:impl=flex"), tiny["llada"], 4096)
+
+
+@pytest.mark.parametrize("name", ["sparsed", "window", "streaming"])
+def test_what_runs_in_compiled_kernels_is_not_counted(tiny, monkeypatch, name):
+    recipe = mz.Recipe(gen_length=8, block_length=8).with_(attention=name)
+    monkeypatch.setattr("mezzotint.bench.resources.available", lambda impl, kind: "")
+    monkeypatch.setattr("mezzotint.attention.sparsed.available", lambda impl, kind: "")
+    assert not countable(recipe, tiny["llada"], 1024)
+    assert countable(recipe, tiny["llada"], 1023) == (name == "sparsed")  # which is dense on short canvases
+    monkeypatch.setattr("mezzotint.bench.resources.available", lambda impl, kind: "no compiler")
+    assert countable(recipe, tiny["llada"], 1024)
+
+
+def test_the_work_of_quantised_weights_is_left_open(tiny):
+    pytest.importorskip("torchao", reason="needs the extra `quant`")
+    recipe = mz.Recipe(gen_length=8, block_length=8, steps=2)
+    assert measure(mz.quantise(tiny["llada"], "int8-weight"), [torch.arange(5, 17)], recipe, count=True).flops is None
+    assert measure(tiny["llada"], [torch.arange(5, 17)], recipe, count=True).flops
 
 
 @pytest.mark.parametrize(("pace", "width"), [(3.2, 32), (5.0, 32), (2.5, 8), (1.0, 16), (40.0, 32)])
@@ -179,6 +194,20 @@ def test_recipes_as_they_are_written(tmp_path):
         chosen(["plain", "plain"])
 
 
+def test_named_recipes_have_the_models_blocks():
+    config = dataclasses.replace(shape_of(str(TINY)), block_length=8)
+    found = chosen(["plain", "plain+gen_length=24"], {"steps": "none"}, config)
+    assert [recipe.block_length for recipe in found.values()] == [8, 8]
+    assert chosen(["plain"])["plain"].block_length == mz.Recipe().block_length
+
+
+def test_the_command_fits_named_recipes_to_a_shape_in_blocks(tmp_path, capsys):
+    raw = json.loads((TINY.parents[1] / "families" / "sdar" / "sdar_tiny" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"mask_token_id": 296}))
+    assert main(["bench", "plain", "--shape", str(tmp_path), "--gen-length", "12", "--lengths", "16", "--repeats", "1", "--json"]) == 0
+    assert "--block-length 4" in json.loads(capsys.readouterr().out)["rows"][0]["recipe"]
+
+
 def test_the_frontier_is_what_nobody_beats():
     assert frontier([(1.0, 0.5), (2.0, 0.9), (3.0, 0.9), (0.5, 0.2), (2.5, 0.7)]) == [True, True, False, True, False]
     assert frontier([(1.0, 0.5), (1.0, 0.5)]) == [True, True]
@@ -273,6 +302,7 @@ def test_the_command_measures_a_shape(capsys):
         (["--task", "chess"], ["task='chess'", "math"]),
         (["--task", "math", "--lengths", "30"], ["--lengths", "--task"]),
         (["--plot", "x.gif"], ["x.gif", ".svg"]),
+        (["--out", "/"], ["out='/'", "a folder"]),
         (["--out", "/no/such/folder/x.json"], ["/no/such/folder"]),
         (["--lengths", "2"], ["length=2", "too short"]),
         (["threshold", "--shape", str(TINY)], ["threshold", "--replay"]),

@@ -207,6 +207,17 @@ def test_memory_is_reserved_before_admission():
     assert max(most) == 3 * 2**20 // size
 
 
+def test_nobody_holds_logits_that_are_not_needed(engine):
+    """They are a view of all that were computed together."""
+    (_, _, plain), (_, _, asked) = serve(engine, answer(engine, request(engine, 0)), answer(engine, request(engine, 1, alternatives=1)))
+    assert plain.run.logits is None
+    assert asked.run.logits is None
+    unasked = begun(engine, request(engine, 0))
+    with torch.inference_mode():
+        unasked.hear(unasked.ask.answer())
+    assert unasked.logits is None
+
+
 def test_one_bad_run_ends_alone(engine, monkeypatch):
     from mezzotint.engine.run import Run
 

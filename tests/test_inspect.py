@@ -9,6 +9,7 @@ import torch
 from conftest import HERE
 
 import mezzotint as mz
+from mezzotint.analysis import record_generation, record_noise
 from mezzotint.analysis.causal import prefix_share, record_causal
 from mezzotint.analysis.inspection import inspect
 from mezzotint.analysis.page import colour, page, png
@@ -79,6 +80,15 @@ def test_inspection_sees_shares_patterns_and_the_suffix(tiny):
         inspect(model, prompt, mz.Recipe(gen_length=64, block_length=8, suffix=mz.DPad(window=8)))
     with pytest.raises(ValueError, match="without cache"):
         inspect(model, prompt, mz.Recipe(gen_length=32, block_length=8, cache=mz.DualCache()))
+
+
+@pytest.mark.parametrize(("name", "limit"), [("modernbert", "window="), ("sdar", "block_length=4")])
+def test_models_that_do_not_see_everything_are_refused_by_name(name, limit):
+    model = mz.load_model(HERE / "families" / name / f"{name}_tiny", mask_id=296)
+    prompt, recipe = torch.arange(5, 17), mz.Recipe(gen_length=8, block_length=4)
+    for look in (lambda: inspect(model, prompt, recipe), lambda: record_noise(model, prompt[None]), lambda: record_generation(model, prompt[None], recipe)):
+        with pytest.raises(ValueError, match=f"a {name} model has .*{limit}.*accepted"):
+            look()
 
 
 def test_a_causal_models_even_attention_has_no_sink():

@@ -81,6 +81,31 @@ def test_predictions_under_other_conditions_are_not_taken_over(bundled, tmp_path
         assert conditions("lists", "m", model, RECIPE, Settings(count=9), 3).run == base.run
 
 
+def test_conditions_know_the_configuration_the_tokenizer_and_the_quantisation(tiny, bundled):
+    model, (_, tokenizer) = copy.copy(tiny["llada"]), bundled
+    first = conditions("lists", "m", model, RECIPE, Settings(), 3, tokenizer).run
+    assert conditions("lists", "m", model, RECIPE, Settings(), 3, tokenizer).run == first
+    config, seen = model.config, {first}
+    for change in ({"rope_theta": 5.0}, {"norm_eps": 0.1}, {"stop_ids": (7,)}, {"stop_text": "."}):
+        model.config = replace(config, **change)
+        seen.add(conditions("lists", "m", model, RECIPE, Settings(), 3, tokenizer).run)
+    model.config = config
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = "{{ messages }}"
+    seen.add(conditions("lists", "m", model, RECIPE, Settings(), 3, other).run)
+    other = copy.deepcopy(tokenizer)
+    other.add_tokens(["<|new|>"])
+    seen.add(conditions("lists", "m", model, RECIPE, Settings(), 3, other).run)
+    assert len(seen) == 7
+
+
+def test_the_weights_digest_sees_the_scheme_of_quantised_weights(tiny):
+    pytest.importorskip("torchao", reason="needs the extra `quant`")
+    plain, weight, dynamic = tiny["llada"], *(mz.quantise(tiny["llada"], scheme) for scheme in ("int8-weight", "int8-dynamic"))
+    assert len({weights_digest(model) for model in (plain, weight, dynamic)}) == 3
+    assert weights_digest(mz.quantise(plain, "int8-dynamic")) == weights_digest(dynamic)
+
+
 def test_the_weights_digest_sees_one_changed_tensor(tiny):
     model = tiny["llada"]
     before = weights_digest(model)

@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 import mezzotint as mz
 from mezzotint.analysis import SinkRule, compute_sink_instability, dynamics, record_generation, record_noise
 from mezzotint.cli import main
+from mezzotint.describing import describe
 from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, paired_increase
 from mezzotint.evaluation.likelihood import bound
 from mezzotint.kernels.column_mass import column_mass
 from mezzotint.models.bitmask import pack, unpack
 from mezzotint.models.quantised import stored_bytes
+from mezzotint.models.transformer import Transformer
 from mezzotint.prune import masks
 from mezzotint.prune.allocation import Choices, Curve, Plan, Price, cheapest, even
 from mezzotint.prune.calibration import Calibration, Sample, from_suite, from_text
@@ -217,6 +219,21 @@ def test_the_bound_on_quality_wins_over_the_speed(tiny, ids):
         pruner.prune(4.0, 1e-6, strict=True)
 
 
+def test_a_small_target_is_not_reached_by_doing_nothing(tiny, ids):
+    pruner = SinkAwarePruner(tiny["llada"], ids, settings=Structured(most=0.01, cost="flops"))
+    with pytest.raises(ThresholdError, match=r"target_speedup=1\.05 was not reached"):
+        pruner.prune(1.05, 0.01, strict=True)
+    assert not pruner.prune(1.01, 0.01).report["reached"]
+
+
+@pytest.mark.parametrize("target", [1.05, 1.11, 1.25])
+def test_what_is_planned_by_arithmetic_is_reached_in_full(family, ids, target):
+    _, model = family
+    pruned = SinkAwarePruner(model, ids, settings=FLOPS).prune(target, 9.0)
+    assert pruned.report["reached"]
+    assert pruned.report["speedup"] >= target
+
+
 def test_the_refit_comes_nearer_to_the_target_than_a_bias_or_nothing():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 900, 24, generator=generator) @ torch.randn(24, 24, generator=generator) + 2
@@ -293,11 +310,19 @@ def test_evaluate_reports_the_pruned_model_beside_the_dense_one(tiny, ids):
     assert (same["quality_drop"], same["agreement"]) == (0, 1)
 
 
-def test_layers_go_only_on_request(tiny, ids):
-    model = tiny["llada"]
-    free = SinkAwarePruner(model, ids, settings=dataclasses.replace(FLOPS, drop_layers=True, protect=(0,)))
-    assert free.prune(1.2, 10.0).report["layers_dropped"] in ([1], [2], [])
+def test_layers_go_only_on_request(tiny, ids, tmp_path):
+    torch.manual_seed(0)
+    model = Transformer(dataclasses.replace(tiny["llada"].config, layers=8)).eval()
     assert SinkAwarePruner(model, ids, settings=FLOPS).prune(1.2, 10.0).report["layers_dropped"] == []
+    pruned = SinkAwarePruner(model, ids, settings=dataclasses.replace(FLOPS, drop_layers=True, protect=(0,))).prune(1.2, 10.0)
+    gone = pruned.report["layers_dropped"]
+    assert 1 <= len(gone) <= 2
+    assert 0 not in gone
+    assert len(pruned.layers) == pruned.config.layers == 8 - len(gone)
+    loaded = mz.load_model(save(pruned, tmp_path / "new", source=SOURCES["llada"]))
+    assert loaded.config.layers == 8 - len(gone)
+    with torch.no_grad():
+        assert torch.equal(loaded(ids), pruned(ids))
 
 
 def test_levels_share_their_matrices(family, ids):
@@ -331,6 +356,35 @@ def test_checkpoints_come_back_as_they_went(family, ids, tmp_path):
     assert weights_bytes(tmp_path / "bits") < 0.75 * weights_bytes(tmp_path / "plain")
     assert weights_bytes(tmp_path / "heads") < weights_bytes(tmp_path / "plain")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bits", "heads", "plain"]
+
+
+def test_an_export_keeps_the_mask_id_and_refuses_what_it_cannot_say(tmp_path):
+    source = SOURCES["llada"]
+    folder = save(mz.load_model(source, mask_id=150), tmp_path / "masked", source=source)
+    assert mz.load_model(folder).config.mask_id == 150
+    with pytest.raises(ValueError, match=r"rope_scaling=RopeScaling.* would be lost"):
+        save(mz.load_model(source, rope_scaling="ntk:2"), tmp_path / "scaled", source=source)
+    blocks = HERE / "families" / "a2d" / "a2d_qwen3_tiny"
+    with pytest.raises(ValueError, match="block_causal=8 would be lost"):
+        save(mz.load_model(blocks, mask_id=296, block_causal=8), tmp_path / "blocks", source=blocks)
+    assert [p.name for p in tmp_path.iterdir()] == ["masked"]
+
+
+def test_what_info_says_of_pruned_and_quantised_folders(tiny, ids, tmp_path, capsys):
+    pytest.importorskip("torchao", reason="needs the extra `quant`")
+    pruned = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS).prune(1.2, 5.0)
+    folder = save(pruned, tmp_path / "new", source=SOURCES["llada"], quantise="int8-weight")
+    found, dense = describe(folder), describe(SOURCES["llada"])
+    assert (found["quantised"], dense["quantised"], dense["pruned"]) == ("int8-weight", None, None)
+    assert found["pruned"]["neurons"] == [shape.mlp_size for shape in pruned.config.shapes]
+    linear = sum(m.weight.numel() for layer in layers_of(pruned) for m in matrices(layer).values())
+    assert pruned.config.mlp_weights() + pruned.config.attention_weights() == linear
+    assert found["weights_bytes"] == 4 * (found["parameters"] - linear) + linear
+    assert describe(folder, weights="int8")["weights_bytes"] == found["weights_bytes"]
+    assert main(["info", str(folder)]) == 0
+    table = capsys.readouterr().out
+    assert "int8-weight" in table
+    assert "neurons" in table
 
 
 def test_an_interrupted_export_leaves_nothing(tiny, tmp_path, monkeypatch):
@@ -394,6 +448,17 @@ def test_an_interrupted_run_goes_on_where_it_was(tiny, ids, tmp_path, method):
         Journal(tmp_path / "j", {"m": "another"})
     journal.finish()
     assert not (tmp_path / "j").exists()
+
+
+def test_a_refused_run_is_repeated_with_a_looser_bound(tmp_path, capsys, monkeypatch):
+    common = ["prune", "--method", "wanda", "--samples", "8", "--sample-length", "48", "--device", "cpu", "--out", str(tmp_path / "o")]
+    assert main([*common, "--quality-drop-threshold", "1e-9"]) == 2
+    assert "o.journal keeps what was computed" in capsys.readouterr().err
+    computed = []
+    monkeypatch.setattr("mezzotint.prune.unstructured.masks.per_row", lambda *rest: computed.append(rest))
+    assert main([*common, "--quality-drop-threshold", "10", "--compact"]) == 0
+    assert computed == []
+    assert [p.name for p in tmp_path.iterdir()] == ["o"]
 
 
 def test_an_interrupted_structured_run_goes_on_where_it_was(tiny, ids, tmp_path):
@@ -473,6 +538,21 @@ def test_masks_are_the_same_for_every_model_and_count():
     assert counts[0] <= 2
     assert counts[-1] >= 14
     assert not many[0].masked[:8, :5].any()
+
+
+def test_a_given_calibration_keeps_its_views(tiny, ids):
+    drawn = ids[:, None].repeat(1, 3, 1)
+    pruner = SinkAwarePruner(tiny["llada"], Calibration(Calibration.of(ids).samples, seed=5, views=1, drawn=drawn), settings=FLOPS)
+    assert (pruner.data.seed, pruner.data.views, len(pruner.data.samples)) == (5, 1, 6)
+    assert torch.equal(pruner.data.drawn, drawn[:6])
+    assert all(torch.equal(e.tokens, ids[:6]) for e in pruner.exposures())
+
+
+def test_every_seed_the_commands_take_is_taken(tiny, ids):
+    for seed in (-(2**63), 2**63 - 1):
+        masked_rows([(ids[0], 0, 32)], 99, seed=seed)
+        Calibration.of(ids, seed).noised(7, 99, "steps")
+        record_noise(tiny["llada"], ids[:1, :8], levels=(0.2, 0.8), seed=seed)
 
 
 def test_calibration_data_is_disjoint_and_checked(bundled):

@@ -15,11 +15,15 @@ pytest.importorskip("prometheus_client", reason="needs the extra: pip install 'm
 httpx = pytest.importorskip("httpx", reason="talks to the server with httpx: pip install httpx")
 openai = pytest.importorskip("openai", reason="uses the real client: pip install openai")
 
+from pydantic import ValidationError  # noqa: E402
+
 uvicorn = pytest.importorskip("uvicorn", reason="needs the extra: pip install 'mezzotint[serve]'")
 
 from mezzotint.engine import Engine, EngineSettings  # noqa: E402
 from mezzotint.server.answer import Answer  # noqa: E402
 from mezzotint.server.app import create_app  # noqa: E402
+from mezzotint.server.bodies import ChatBody, CompletionBody, DetokenizeBody  # noqa: E402
+from mezzotint.server.listening import Server, listening_config  # noqa: E402
 from mezzotint.server.settings import ServerSettings  # noqa: E402
 
 SHORT = {"gen_length": 32, "block_length": 16, "recipe": "threshold"}
@@ -32,8 +36,9 @@ class Served:
     def __init__(self, settings):
         self.app = create_app(settings)
         self.socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self.server = uvicorn.Server(uvicorn.Config(self.app, log_level="error", timeout_graceful_shutdown=20))
+        self.socket_port = self.socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.socket_port}"
+        self.server = Server(listening_config(self.app, settings, log_level="error"), lambda: None)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
         self.thread.start()
         until = time.monotonic() + 60
@@ -83,6 +88,60 @@ def test_chat_equals_generate(served, client):
     assert found.usage.completion_tokens == len(expected.tokens)
     assert found.diffusion[0]["forwards"] == expected.forwards
     assert mz.Recipe.from_dict(found.diffusion[0]["recipe"]) == recipe
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 9])
+def test_a_cut_answer_says_so(served, client, most):
+    """One step may decide both the last token that is wanted and a stop id behind it."""
+    wanted = {"diffusion": {"recipe": "threshold"}}
+    found = client.chat.completions.create(model="mezzotint", messages=QUESTION, seed=0, max_tokens=most, extra_body=wanted)
+    recipe = mz.named("threshold").with_(max_tokens=most)
+    expected = mz.generate(served.engine.model, served.engine.tokenizer, QUESTION, recipe, seed=0)
+    assert (found.choices[0].message.content, found.choices[0].finish_reason) == (expected.text, expected.finish_reason)
+
+
+def test_an_answer_can_be_sent_back_as_it_came(served, client):
+    request = {"model": "mezzotint", "max_tokens": 4, "extra_body": {"diffusion": SHORT}}
+    messages = [*QUESTION]
+    messages.append(client.chat.completions.create(messages=messages, **request).choices[0].message)
+    messages.append({"role": "user", "content": "And again"})
+    assert client.chat.completions.create(messages=messages, **request).choices[0].message.role == "assistant"
+    nothing = dict.fromkeys(("refusal", "tool_calls", "function_call", "audio", "annotations", "name"))
+    for empty in (nothing, {"annotations": [], "tool_calls": []}):
+        turns = [*QUESTION, {"role": "assistant", "content": "amber"} | empty, {"role": "user", "content": "And again"}]
+        found = post(served, "/v1/chat/completions", {"messages": turns, "max_tokens": 1})
+        assert found.status_code == 200, found.text
+    for name, value in {"refusal": "No", "name": "me", "tool_calls": [{"id": "x"}], "audio": {"id": "x"}}.items():
+        found = post(served, "/v1/chat/completions", {"messages": [QUESTION[0] | {name: value}], "max_tokens": 1})
+        assert (found.status_code, found.json()["error"]["param"]) == (400, f"messages.0.{name}"), found.text
+
+
+WRONG = {
+    "prompts": (CompletionBody, {"prompt": [{}] * 100_000}),
+    "ids": (CompletionBody, {"prompt": [1] * 1000 + ["a"] * 100_000}),
+    "lists": (CompletionBody, {"prompt": [[{}] * 1000] * 100}),
+    "stops": (CompletionBody, {"prompt": "a", "stop": [1] * 100_000}),
+    "messages": (ChatBody, {"messages": [{"role": 1, "content": [{}] * 1000}] * 1000}),
+    "choices": (ChatBody, {"messages": QUESTION, "response_format": {"type": "choice", "choices": [1] * 100_000}}),
+    "tokens": (DetokenizeBody, {"tokens": ["a"] * 100_000}),
+    "fields": (ChatBody, {"messages": QUESTION} | {f"x{i}": i for i in range(100_000)}),
+    "inner fields": (ChatBody, {"messages": [QUESTION[0] | {f"x{i}": i for i in range(100_000)}]}),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_body_full_of_faults_is_refused_at_the_first(case):
+    """What is wrong a hundred thousand times is told once: making as many errors would hold up everybody."""
+    kind, body = WRONG[case]
+    with pytest.raises(ValidationError) as refused:
+        kind.model_validate(body)
+    assert refused.value.error_count() <= 10
+
+
+def test_a_long_name_is_not_sent_back(served):
+    found = post(served, "/v1/chat/completions", {"messages": QUESTION, "x" * 500_000: 1})
+    assert found.status_code == 400
+    assert len(found.content) < 2000
 
 
 @pytest.mark.parametrize("settings", [{}, {"stop": " coral"}, {"max_tokens": 3}, {"stop": ["zzz", " lantern"], "n": 2, "temperature": 0.5}], ids=str)
@@ -170,6 +229,8 @@ REFUSED = [
     ({"diffusion": {"watch": True}}, "diffusion.watch"),
     ({"diffusion": {"ends": False}}, "diffusion.ends"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"diffusion": {"attention": "sparsed:impl=flex"}}, "diffusion.attention"),
+    ({"diffusion": {"attention": "sparsed:impl=reference"}}, "diffusion.attention"),
     ({"diffusion": {"suffix": "dpad:window=2000000000"}}, "diffusion.suffix"),
     ({"stop": 5}, "stop"),
     ({"diffusion": {"gen_length": 999_936}}, "diffusion.gen_length"),
@@ -279,6 +340,98 @@ def test_keys_queue_and_drain():
         served.end()
     asking.join(20)
     assert found[0].choices[0].finish_reason in ("stop", "length"), "an answer at hand is finished before the server ends"
+
+
+def test_what_is_not_finished_in_time_ends_with_an_error():
+    served = Served(ServerSettings(EngineSettings(running=2), drain_seconds=0.3))
+    long = {"messages": QUESTION, "stream": True, "diffusion": {"gen_length": 2048, "early_stop": "off", "watch": True}}
+    with httpx.stream("POST", served.url + "/v1/chat/completions", json=long, timeout=30) as found:
+        lines = found.iter_lines()
+        next(lines)
+        served.server.should_exit = True
+        last = [line for line in lines if line][-1]
+    assert "shut down before the answer was complete" in json.loads(last.removeprefix("data: "))["error"]["message"]
+    served.end()
+
+
+def test_connections_that_send_no_request_are_closed():
+    served = Served(ServerSettings(EngineSettings(), read_seconds=0.5))
+    try:
+        with socket.create_connection(("127.0.0.1", served.socket_port), timeout=10) as silent:
+            assert silent.recv(1) == b""
+        for begun in (b"GET /health HTTP/1.1\r\nHost: x\r\n", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /hea"):
+            with socket.create_connection(("127.0.0.1", served.socket_port), timeout=10) as slow:
+                slow.sendall(begun)
+                found = b""
+                while part := slow.recv(1000):
+                    found += part
+            assert found.count(b"200 OK") == begun.count(b"\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", served.socket_port), timeout=10) as large:
+            large.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000)
+            assert b"400" in large.recv(100)
+        with httpx.Client() as kept:
+            assert kept.get(served.url + "/health").status_code == 200
+            time.sleep(0.8)
+            assert kept.get(served.url + "/health").status_code == 200
+    finally:
+        served.end()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--length", "8"], "the limit is 8"),
+        (["--length", "64"], "the limit is 64"),
+        (["--gen-length", "8192", "--block-length", "32"], "the limit is 5120"),
+        (["--memory", "0.000001"], "the budget is"),
+    ],
+    ids=str,
+)
+def test_a_server_that_could_not_answer_does_not_start(words, told, capsys):
+    from mezzotint.cli import main
+
+    assert main(["serve", "--port", "0", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error.splitlines()) == 1
+
+
+def test_grammars_that_cost_too_much_are_refused_by_their_edges():
+    served = Served(ServerSettings(EngineSettings(), grammar_edges=400))
+    wanted = {"messages": QUESTION, "max_tokens": 8, "response_format": {"type": "choice", "choices": ["yes", "no"]}}
+    try:
+        one = wanted | {"diffusion": {"gen_length": 8, "block_length": 8}}
+        assert post(served, "/v1/chat/completions", one).status_code == 200
+        for many in (one | {"n": 16}, wanted | {"diffusion": {"gen_length": 512, "block_length": 512}}):
+            refused = post(served, "/v1/chat/completions", many)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "response_format"), refused.text
+            assert "edges" in refused.text
+    finally:
+        served.end()
+
+
+def test_text_behind_a_gap_that_would_not_be_seen_is_refused(served, monkeypatch):
+    """As with prompt and suffix; models trained in blocks see nothing behind the active one."""
+    from mezzotint import generation
+
+    monkeypatch.setattr(generation, "unseen", lambda config, pieces: 7)
+    found = post(served, "/infill", {"text": "a [[3]] b"})
+    assert (found.status_code, found.json()["error"]["param"]) == (400, "text")
+    assert found.json()["error"]["message"].startswith("7 tokens behind the gap would not be seen")
+
+
+def test_long_stop_strings_are_looked_for_no_further_than_the_text_goes(served):
+    compared = []
+
+    class Text(str):
+        def endswith(self, end):
+            compared.append(end)
+            return super().endswith(end)
+
+    answer = Answer(served.engine.tokenizer, (), ("amber" * 200, "a" * 1000))
+    answer.text, answer._sent = Text("amber a"), 3
+    assert answer._safe() == 6
+    assert len(compared) <= 8
 
 
 def test_answers_match_what_was_asked_for(served, client):

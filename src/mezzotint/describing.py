@@ -6,9 +6,14 @@ from typing import Any
 import torch
 
 from mezzotint.generation import fitted
+from mezzotint.models.config import ModelConfig
 from mezzotint.models.information import activations_bytes, attention_of, memory_bytes
 from mezzotint.models.loading import DTYPES, check_weights, configure, dtype_of, folder_of, read_config
+from mezzotint.models.quantised import scheme_of
 from mezzotint.recipes import RECIPES
+
+WIDTHS = {"int8-weight": 1, "int8-dynamic": 1, "int4-weight": 0.5}
+"""Bytes of a layer's weight by the scheme it is quantised with."""
 
 
 def describe(
@@ -25,8 +30,9 @@ def describe(
 
     Only JSON files are read, also for a hub id. mask_id, block_causal, weights: as for `load_model`. recipe: what is used when none is given, recipe_fields
     the fields of it that differ from the defaults, decoder where it comes from; note: what the user should know that no file of the checkpoint says.
-    weights_bytes: as stored or in `dtype`; memory_bytes: K and V of every layer, for recipes with a cache; activations_bytes: the widest moment of a step,
-    with attention that keeps no score matrix and logits for a block of 32.
+    quantised: the scheme that is applied on loading, pruned: what is left of each layer, None where nothing is. weights_bytes: once loaded, in `dtype` or as
+    stored, without the scales of what is quantised; memory_bytes: K and V of every layer, for recipes with a cache; activations_bytes: the widest moment of a
+    step, with attention that keeps no score matrix and logits for a block of 32.
     """
     folder = folder_of(source, weights=False)
     family, config = configure(folder, mask_id=mask_id, block_causal=block_causal)
@@ -38,7 +44,7 @@ def describe(
     stored = DTYPES.get(str(raw.get("torch_dtype") or raw.get("dtype")).removeprefix("torch."), torch.bfloat16)
     width = (dtype_of(dtype) or stored).itemsize
     whole = config.parameters()
-    maps = config.mlp_weights() if weights == "int8" else 0
+    scheme = scheme_of(raw)
     decoder = RECIPES[config.recipe]
     return {
         "model": str(source or "bundled"),
@@ -47,6 +53,8 @@ def describe(
         "parameters": whole,
         "active_parameters": config.parameters(active=True),
         "stored_as": str(stored).removeprefix("torch."),
+        "quantised": scheme,
+        "pruned": left(config),
         "layers": config.layers,
         "hidden_size": config.hidden_size,
         "heads": config.heads,
@@ -63,7 +71,20 @@ def describe(
         "note": family.note(config) if hasattr(family, "note") else "",
         "length": tokens,
         "batch": batch,
-        "weights_bytes": (whole - maps) * width + maps,
+        "weights_bytes": weights_bytes(config, width, width if scheme is None else WIDTHS[scheme], weights == "int8"),
         "memory_bytes": memory_bytes(config, batch * tokens, width),
         "activations_bytes": activations_bytes(config, batch * tokens, batch * 32, width),
     }
+
+
+def weights_bytes(config: ModelConfig, width: int, narrow: float, int8: bool) -> int:
+    """Of weights of `width` bytes, `narrow` in the layers' linear maps; int8: those of MLPs and experts are of one byte."""
+    mlp, attention = config.mlp_weights(), config.attention_weights()
+    return int((config.parameters() - mlp - attention) * width + attention * narrow + mlp * (1 if int8 else narrow))
+
+
+def left(config: ModelConfig) -> dict[str, list[int]] | None:
+    """What pruning has left of each layer."""
+    if not config.shapes:
+        return None
+    return {name: [getattr(shape, field) for shape in config.shapes] for name, field in (("heads", "heads"), ("kv_heads", "kv_heads"), ("neurons", "mlp_size"))}

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mezzotint.analysis.recording import HeadMass, Recording, assemble
+from mezzotint.analysis.recording import HeadMass, Recording, assemble, check_sight
 from mezzotint.attention.observed import Observed
 from mezzotint.canvas import Block
 from mezzotint.denoising import denoise
@@ -64,8 +64,10 @@ class Sight(HeadMass):
 def inspect(model: Transformer, prompt: Int[Tensor, " p"], recipe: Recipe, *, watched: int = 32, tile: int = 8, seed: int = 0) -> Inspection:
     """Run plain dense decoding of one prompt and watch at most `watched` steps, evenly apart.
 
-    recipe: its schedule is used. Raises ValueError for a recipe with a cache, suffix dropout, guidance or max_tokens: then not every step sees everything.
+    recipe: its schedule is used. Raises ValueError for a recipe with a cache, suffix dropout, guidance or max_tokens: then not every step sees everything;
+    and for models whose layers see only a window or the blocks before.
     """
+    check_sight(model)
     if recipe.cache.stores or hasattr(recipe.cache, "through") or recipe.cfg_scale != 0 or recipe.max_tokens is not None:
         raise ValueError(f"cache={recipe.cache}, max_tokens={recipe.max_tokens}: inspection needs a recipe without cache, guidance and max_tokens")
     if watched < 2:

@@ -26,6 +26,16 @@ def scope_mass(q: Tensor, k: Tensor, scope: Scope) -> Float[Tensor, "b h visible
     return column_mass(q, k, rows=rows, keys=scope.valid)
 
 
+def check_sight(model: Transformer) -> None:
+    """Refuse a model in which some position does not see every other: shares of attention could not be laid side by side."""
+    config = model.config
+    for name, limits in (("window", "layers that see only a window"), ("block_length", "positions that see no block behind their own")):
+        if (value := getattr(config, name)) is not None:
+            raise ValueError(
+                f"a {config.family} model has {limits} ({name}={value}); accepted: models in which every position sees every other, as in LLaDA and Dream"
+            )
+
+
 class HeadMass:
     """Collects `scope_mass` of every layer of one forward; look at `layers` afterwards."""
 
@@ -100,6 +110,7 @@ def record_noise(
 
     levels: probabilities of a mask, default ten of LLaDA's fifty; keep: positions that are never masked (a prompt). Each (sample, level) has its own generator.
     """
+    check_sight(model)
     chosen = sorted([noise_level(step) for step in range(5, 51, 5)] if levels is None else levels, reverse=True)
     if len(chosen) < 2 or not all(0 <= level <= 1 for level in chosen):
         raise ValueError(f"levels={chosen!r} must be at least two numbers in [0, 1]")
@@ -107,7 +118,7 @@ def record_noise(
     for index, row in enumerate(ids):
         steps = []
         for number, level in enumerate(chosen):
-            masked = masked_at(len(row), level, torch.Generator().manual_seed((seed * 100003 + index) * 1009 + number))
+            masked = masked_at(len(row), level, torch.Generator().manual_seed(((seed * 100003 + index) * 1009 + number) % 2**63))
             if keep is not None:
                 masked &= ~keep[index]
             mass = HeadMass()
@@ -119,6 +130,7 @@ def record_noise(
 
 def record_generation(model: Transformer, prompt: Int[Tensor, "b p"], recipe: Recipe, *, every: int = 1, seed: int = 0) -> Recording:
     """Watch a real generation, every `every`-th of its steps. Strategies that do not see or compute everything at every step are refused."""
+    check_sight(model)
     if recipe.cache.stores or recipe.max_tokens is not None or every < 1 or recipe.cfg_scale != 0:
         raise ValueError(
             f"every={every}: recording needs every >= 1 and a recipe without cache, max_tokens and guidance, so that each step sees the same positions"

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any
 
 from mezzotint.batch.questions import Question, Unanswerable
-from mezzotint.engine import Engine, Failed, Refused, Request
+from mezzotint.engine import Busy, Engine, Expired, Failed, Request
 from mezzotint.engine.gap import gap_sizes, surest
 from mezzotint.generation import GAP, answer_ids, encode, fitted, gapped, opening, until
 from mezzotint.recipe import Recipe
@@ -46,10 +46,15 @@ async def answers(engine: Engine, questions: Iterable[Question], recipe: Recipe,
 
 
 async def outcome(engine: Engine, question: Question, recipe: Recipe, seed: int) -> Outcome:
+    """A question with its answer, or with why it has none: whatever it raises, foreseen or not, stops no other."""
     try:
         return question, await answer(engine, question, recipe, seed)
-    except (ValueError, Refused, Failed) as error:
-        return question, Unanswerable(question.number, question.id, " ".join(str(error).split()))
+    except Busy:  # is about the engine
+        raise
+    except Exception as error:
+        known = isinstance(error, ValueError | Expired | Failed)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        return question, Unanswerable(question.number, question.id, " ".join(reason.split()))
 
 
 async def answer(engine: Engine, question: Question, recipe: Recipe, seed: int) -> dict[str, Any]:
@@ -99,10 +104,11 @@ async def run(engine: Engine, request: Request) -> tuple[list[int], dict[str, An
 
 
 def recipe_of(question: Question, engine: Engine, recipe: Recipe) -> Recipe:
-    """The batch's recipe, or the one the line names, with what the line sets. Gaps have a size, so max_tokens limits none of them."""
+    """The batch's recipe, or the one the line names, with what the line sets. Gaps have a size, so max_tokens limits none of them; those in a text are
+    filled to their ends, as `generation.infill` does."""
     if "recipe" in question.diffusion:
         recipe = fitted(named(question.diffusion["recipe"]), engine.model.config)
-    changes = question.changes | ({"max_tokens": None} if question.fills else {})
+    changes = question.changes | ({"max_tokens": None} if question.fills else {}) | ({"early_stop": "off"} if question.kind == "text" else {})
     return recipe.with_(**changes)
 
 

@@ -32,6 +32,9 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 DIFFUSION = ("recipe", "gap", "ends", *(name for name in FIELDS if name not in TYPES or name == "suffix"))
 
+NULLABLE = ("block_length", "steps")
+"""Fields of a recipe for which null is a value."""
+
 WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
 
 MOST_TOKENS = 1_000_000
@@ -134,11 +137,16 @@ def check_diffusion(diffusion: dict[str, Any], suffix: bool, text: bool) -> None
         raise ValueError(f"diffusion.{unknown} is unknown; accepted: {', '.join(DIFFUSION)}")
     if not isinstance(diffusion.get("recipe", ""), str):
         raise ValueError(f"diffusion.recipe={diffusion['recipe']!r} must be a name")
+    null = next((name for name in diffusion if diffusion[name] is None and name not in NULLABLE), None)
+    if null is not None:
+        raise ValueError(f"diffusion.{null}=null is no value; leave it out (accepted for {', '.join(NULLABLE)})")
     gap = diffusion.get("gap", "auto")
     if "gap" in diffusion and not suffix:
         raise ValueError("diffusion.gap needs a suffix")
     if gap != "auto" and (not isinstance(gap, int) or isinstance(gap, bool) or not 1 <= gap <= MOST_MASKS_PER_GAP):
         raise ValueError(f'diffusion.gap={gap!r} must be "auto" or a number of masks from 1 to {MOST_MASKS_PER_GAP}')
+    if text and diffusion.get("early_stop", "off") != "off":
+        raise ValueError(f"diffusion.early_stop={diffusion['early_stop']!r} has no meaning beside text: every gap is filled to its end; accepted: off")
     if "ends" in diffusion and not (suffix or text):
         raise ValueError("diffusion.ends is for texts with a gap")
     if not isinstance(diffusion.get("ends", True), bool):

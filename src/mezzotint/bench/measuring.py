@@ -44,7 +44,7 @@ def measure(model: Transformer, prompt: Sequence[Tensor], recipe: Recipe, *, see
     """Run a recipe once. answer: the run ends as if a stop id stood behind that many tokens; count: FLOPs too, which costs time."""
     device = model.device
     tally, decided, step = Tally(len(prompt), recipe), 0, None
-    longest = max(map(len, prompt)) + (recipe.max_tokens or recipe.gen_length)
+    longest = max(map(len, prompt)) + recipe.gen_length + (recipe.max_tokens or 0)
     counting = counter() if count and countable(recipe, model, longest) else None
     restart_peak(device)
     finish(device)

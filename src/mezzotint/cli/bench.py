@@ -56,6 +56,8 @@ def check(args: argparse.Namespace) -> None:
                 raise ValueError(f"--{name} has no meaning with --task, which puts real questions to real weights, one at a time")
     elif args.count is not None:
         raise ValueError(f"count={args.count} needs --task")
+    if args.out and Path(args.out).is_dir():
+        raise ValueError(f"out={args.out!r} is a folder; give the name of a file")
     if args.out and not Path(args.out).absolute().parent.is_dir():
         raise ValueError(f"out={args.out!r}: the folder {str(Path(args.out).parent)!r} does not exist")
 
@@ -66,10 +68,13 @@ def run(args: argparse.Namespace) -> int:
     from mezzotint.bench.machine import stamp
     from mezzotint.bench.plotting import check as check_plot
     from mezzotint.bench.plotting import draw
+    from mezzotint.bench.shapes import shape_of
+    from mezzotint.models.loading import config_of_checkpoint
 
     if args.plot:
         check_plot(args.plot)
-    recipes = chosen(args.recipes or RECIPES, options.fields_of(args))
+    config = shape_of(args.shape) if args.shape else config_of_checkpoint(args.model, mask_id=args.mask_id, block_causal=args.block_causal)
+    recipes = chosen(args.recipes or RECIPES, options.fields_of(args), config)
     found = judged(args, recipes) if args.task else timed(args, recipes)
     found |= stamp()
     if args.out:

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
 
     table = Table(show_header=False, box=None)
     for name, value in found.items():
-        if value != "":
+        if value not in ("", None):
             table.add_row(name.removesuffix("_bytes").replace("_", " "), shown(name, value))
     Console().print(table)
     return 0
@@ -37,6 +37,8 @@ def shown(name: str, value: Any) -> str:
     """A value as the table shows it: ids as they are, other numbers with commas."""
     if name.endswith("_bytes"):
         return f"{value / 2**20:,.1f} MiB"
+    if isinstance(value, dict):
+        return "; ".join(f"{part.replace('_', ' ')} {shown(part, values)}" for part, values in value.items())
     if isinstance(value, list):
         return " ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) and name != "mask_id" else str(value)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STRUCTURED = ("ranking", "importance", "repair", "grouping", "allocation", "cost", "length")
 SPARSE = ("method", "sparsity", "pattern")
+AFTERWARDS = ("run", "command", "json", "out", "strict", "device", "compact", "quantise")
+"""Options that change nothing of what a run computes, so an interrupted one goes on when they differ."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
     import mezzotint
     from mezzotint.cli.progress import bar
     from mezzotint.evaluation.predictions import weights_digest
+    from mezzotint.models.loading import folder_of
     from mezzotint.models.quantised import quantise
-    from mezzotint.prune.checkpoint import save
+    from mezzotint.prune.checkpoint import check_recorded, save
     from mezzotint.prune.journal import Journal
     from mezzotint.prune.pruner import SinkAwarePruner, ThresholdError
 
@@ -68,12 +71,13 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < least:
             raise ValueError(f"{name}={getattr(args, name)} must be at least {least}")
     model, tokenizer = options.load(args)
+    check_recorded(model, folder_of(args.model, weights=False))
     if preset.quantise:
         quantise(model, preset.quantise, layers=1)  # what is not possible is said before anything is begun
     samples = calibration(args, tokenizer)
     data = hashlib.sha256(b"".join(sample.ids.numpy().tobytes() for part in samples for sample in part)).hexdigest()
     identity = {"data": data, "weights": weights_digest(model), "version": mezzotint.__version__}
-    identity |= {k: v for k, v in vars(args).items() if k not in ("run", "command", "json", "out", "strict", "device")}
+    identity |= {k: v for k, v in vars(args).items() if k not in (*AFTERWARDS, *(["quality_drop_threshold"] if preset.sparsity else []))}
     journal = Journal(out.with_name(out.name + ".journal"), identity)
     pruner = SinkAwarePruner(model, list(samples[0]), validation_data=list(samples[1]), seed=args.seed)
     with bar() as progress:
@@ -86,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             smaller = pruner.prune(None, args.quality_drop_threshold, preset=preset, strict=args.strict, journal=journal, report=tell)
         except ThresholdError as error:
-            raise ValueError(f"{error}; nothing was written") from None
+            again = "with a looser bound" if preset.sparsity else "without --strict" if args.strict else "without --quantise"
+            raise ValueError(f"{error}; nothing was written. {journal.folder} keeps what was computed, and the same command {again} goes on from it") from None
     report = smaller.report | {"model": args.model or "bundled", "preset": args.preset}
     details = {"kept": {str(layer): dataclasses.asdict(k) for layer, k in smaller.kept.items()}}
     save(smaller, out, source=args.model, report=report | details)

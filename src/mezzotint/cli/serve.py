@@ -17,9 +17,6 @@ from mezzotint.cli import options
 if TYPE_CHECKING:
     from mezzotint.engine import EngineSettings
 
-KEEP_ALIVE = 75
-"""Seconds that an idle connection stays open: longer than clients wait before they ask again, so that none asks while it is being closed."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
@@ -48,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise ValueError(f"serving needs {error.name}, which is not installed; pip install 'mezzotint[serve]'") from None
     if not 0 <= args.port < 65536:
@@ -59,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from mezzotint.engine import made
     from mezzotint.generation import default_recipe
     from mezzotint.server.app import create_app
+    from mezzotint.server.listening import Server, listening_config
     from mezzotint.server.settings import ServerSettings
 
     for name in ("memory", "drain_seconds"):
@@ -77,24 +75,12 @@ def run(args: argparse.Namespace) -> int:
     settings = ServerSettings(replica, args.name or args.model or "mezzotint", recipe, accepted, drain_seconds=args.drain_seconds)
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    config = uvicorn.Config(
-        create_app(settings, engine),
-        log_level=args.log_level,
-        access_log=args.log_level in ("info", "debug"),
-        timeout_graceful_shutdown=int(args.drain_seconds) + 5,
-        timeout_keep_alive=KEEP_ALIVE,
-    )
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                announce(args.json, url, settings.name)
-
+    app = create_app(settings, engine)
+    config = listening_config(app, settings, log_level=args.log_level, access_log=args.log_level in ("info", "debug"))
     log = logging.getLogger("mezzotint")
     log.addHandler(logging.StreamHandler())
     log.setLevel(args.log_level.upper())
-    server = Server(config)
+    server = Server(config, lambda: announce(args.json, url, settings.name))
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
     return 0 if server.started else 1

@@ -107,6 +107,7 @@ class Run:
         start = self.canvas.start
         self.ids = torch.where(self.canvas.given[0, start:], self.canvas.tokens[0, start:].cpu(), -1).tolist()
         self.known = 0
+        self.stop_ids = frozenset(config.stop_ids)
         self.limit = (recipe.max_tokens or recipe.gen_length) if request.open_ended else int(self.canvas.open[0].nonzero()[-1]) + 1 - start
         self.ask: Ask | None = None
         self.logits: Tensor | None = None
@@ -119,7 +120,8 @@ class Run:
     def hear(self, logits: Tensor) -> Draw:
         """Give the logits asked for; what is to be drawn from them."""
         assert self.ask is not None
-        self.logits, self.predicted = logits, self.ask.predict.tolist()
+        if self.request.drafts or self.request.alternatives is not None:
+            self.logits, self.predicted = logits, self.ask.predict.tolist()
         draw = self.turns.send(logits)
         assert isinstance(draw, Draw)
         return draw
@@ -130,7 +132,7 @@ class Run:
 
     def close(self) -> None:
         self.turns.close()
-        self.ask = None
+        self.ask = self.logits = None
 
     def _go(self, turn: Ask | Draw | Step | None) -> list[Update]:
         """To the next forward. A step that needs none draws alone."""
@@ -157,7 +159,7 @@ class Run:
             self.known += 1
         full = self.known == self.limit
         finished = step.finished[0] if self.request.open_ended else None
-        if full and finished is None:
+        if full and (finished is None or self.stop_ids.isdisjoint(self.ids[: self.known])):
             finished = "length"
         if finished and (self.request.grammar is not None or not self.request.open_ended):
             finished = "stop"

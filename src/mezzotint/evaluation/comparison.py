@@ -36,7 +36,7 @@ def masked_rows(samples: Sequence[tuple[Int[Tensor, " _"], int, int]], mask_id: 
         length = end - start
         if length < 1 or start < 0 or end > len(ids):
             raise ValueError(f"sample {number}: the span [{start}, {end}) does not lie inside its {len(ids)} tokens")
-        generator = torch.Generator().manual_seed(seed * 100003 + number)
+        generator = torch.Generator().manual_seed((seed * 100003 + number) % 2**63)
         shift = torch.rand(1, generator=generator)
         counts = (((torch.arange(draws) + shift) / draws) * length).floor().long().clamp(max=length - 1) + 1
         order = torch.rand(draws, length, generator=generator).argsort(1).argsort(1)

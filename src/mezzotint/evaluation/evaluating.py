@@ -57,7 +57,7 @@ class Evaluation:
 
     def under(self, recipe: Recipe, task: str, items: Sequence[Item], watch: Watch, note: str) -> tuple[list[Prediction], Scored]:
         speaker = Speaker(self.model, self.tokenizer, recipe, self.settings, self.batch)
-        taken = conditions(task, self.name, self.model, recipe, self.settings, self.batch)
+        taken = conditions(task, self.name, self.model, recipe, self.settings, self.batch, self.tokenizer)
         said = collect(speaker, items, self.store, taken, watch(f"{task}{note}", len(items)))
         return said, score(task, said)
 

@@ -66,7 +66,7 @@ class Mezzotint(LM):
 
     def collect(self, kind: str, items: Sequence[Item]) -> list[Prediction]:
         speaker = self.speaker
-        taken = conditions(f"{HARNESS}{kind}", self.name, speaker.model, speaker.recipe, speaker.settings, speaker.batch)
+        taken = conditions(f"{HARNESS}{kind}", self.name, speaker.model, speaker.recipe, speaker.settings, speaker.batch, speaker.tokenizer)
         return collect(speaker, items, self.store, taken, self.watch(kind.replace("_", " "), len(items)))
 
     def generate_until(self, requests: list[Instance]) -> list[str]:

@@ -50,15 +50,23 @@ class Conditions:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def conditions(task: str, name: str, model: Transformer, recipe: Recipe, settings: Settings, batch: int) -> Conditions:
+def conditions(task: str, name: str, model: Transformer, recipe: Recipe, settings: Settings, batch: int, tokenizer: Any = None) -> Conditions:
     """The conditions of a run as it would take place here and now. The number of items is left out, so a longer run continues a shorter one."""
     chosen = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items() if k != "count"}
     about = {"name": name, "weights": weights_digest(model), "dtype": str(model.dtype).removeprefix("torch."), "device": model.device.type}
     about |= {"mask_id": model.config.mask_id, "block_length": model.config.block_length}
+    about["config"] = digest_of(repr(model.config))
+    if tokenizer is not None:
+        special = sorted((key, str(value)) for key, value in tokenizer.special_tokens_map.items())
+        about["tokenizer"] = digest_of(repr((tokenizer.chat_template, len(tokenizer), special)))
     if model.config.rope_scaling is not None:
         about["rope_scaling"] = str(model.config.rope_scaling)
     versions = {"mezzotint": __version__, "torch": torch.__version__, "python": platform.python_version()}
     return Conditions(task, about, recipe.to_dict(), chosen, batch, versions)
+
+
+def digest_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def weights_digest(model: Transformer) -> str:
@@ -66,8 +74,9 @@ def weights_digest(model: Transformer) -> str:
     digest = hashlib.sha256()
     for name, weight in model.named_parameters():
         weight = weight.detach()
-        if type(weight.data) is not torch.Tensor:
-            weight = weight.dequantize()  # torchao's tensors
+        if type(weight.data) is not torch.Tensor:  # torchao's tensors; with the same values they may compute differently
+            digest.update(type(weight.data).__name__.encode() + repr(weight.data.__tensor_flatten__()).encode())  # type: ignore[attr-defined]
+            weight = weight.dequantize()
         flat = weight.flatten()
         places = torch.linspace(0, len(flat) - 1, min(SAMPLED, len(flat)), device=flat.device).long()
         picked = flat[places.clamp(max=len(flat) - 1)]  # float32 rounds the last place up from 2**24 elements on

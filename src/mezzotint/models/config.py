@@ -115,7 +115,13 @@ class ModelConfig:
         """Weights of the linear maps inside MLPs and experts, which `weights="int8"` halves."""
         width = (3 if self.gated else 2) * self.hidden_size
         experts = 0 if self.mixture is None else self.expert_layers() * (self.mixture.experts * self.mixture.size + self.mixture.shared_size)
-        return width * (experts + (self.layers - self.expert_layers()) * self.mlp_size)
+        neurons = sum(shape.mlp_size for shape in self.shapes) if self.shapes else (self.layers - self.expert_layers()) * self.mlp_size
+        return width * (experts + neurons)
+
+    def attention_weights(self) -> int:
+        """Weights of the linear maps around attention."""
+        heads = sum(shape.heads + shape.kv_heads for shape in self.shapes) if self.shapes else self.layers * (self.heads + self.kv_heads)
+        return 2 * self.hidden_size * self.head_dim * heads
 
     def parameters(self, *, active: bool = False) -> int:
         """Number of weights, counted from the shape alone; active: those that one token meets."""

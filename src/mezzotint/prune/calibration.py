@@ -1,7 +1,7 @@
 """What importance is measured on: token ids, the span that noise may mask, and the noise."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,6 +64,10 @@ class Calibration:
             samples.append(Sample(ids, 0, len(ids)))
         return Calibration(tuple(samples), seed)
 
+    def some(self, numbers: Sequence[int]) -> "Calibration":
+        """These samples only, with the views that were drawn of them."""
+        return replace(self, samples=tuple(self.samples[i] for i in numbers), drawn=None if self.drawn is None else self.drawn[list(numbers)])
+
     def clean(self) -> list[Int[Tensor, "1 n"]]:
         return [sample.ids[None] for sample in self.samples]
 
@@ -74,7 +78,7 @@ class Calibration:
         sample, views = self.samples[number], []
         steps = range(INTERVAL, STEPS + 1, INTERVAL)
         for index in sorted((number + len(steps) * view // self.views) % len(steps) for view in range(self.views)):
-            generator = torch.Generator().manual_seed((self.seed * 100003 + number) * 1009 + index)
+            generator = torch.Generator().manual_seed(((self.seed * 100003 + number) * 1009 + index) % 2**63)
             level = noise_level(steps[index], STEPS) if noise == "steps" else float(torch.rand((), generator=generator)) * (1 - 1e-3) + 1e-3
             masked = masked_at(len(sample.ids), level, generator)
             masked[: sample.start] = masked[sample.end :] = False

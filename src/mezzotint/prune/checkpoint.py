@@ -13,7 +13,7 @@ from torch import Tensor
 from mezzotint.models.bitmask import pack
 from mezzotint.models.families import family_of
 from mezzotint.models.families.names import translate
-from mezzotint.models.loading import folder_of, read_config
+from mezzotint.models.loading import configure, folder_of, read_config
 from mezzotint.models.pruned import biases
 from mezzotint.models.quantised import FIELD as QUANTISED
 from mezzotint.models.quantised import SCHEMES
@@ -41,7 +41,7 @@ def save(
 
     source: that checkpoint, as given to `load` (None: the bundled model). compact: sparse matrices as bitmasks. quantise: a scheme that `load` applies when it
     reads the folder; the weights are stored as they are. report: written to pruning.json. What is not given is taken from a pruned model's own report.
-    Raises ValueError if the folder is there already and holds anything; an interruption leaves nothing behind.
+    Raises ValueError if the folder is there already and holds anything, or for what it could not say (`check_recorded`); an interruption leaves nothing behind.
     """
     told = getattr(model, "report", {})
     report = report or told or None
@@ -52,6 +52,7 @@ def save(
     if quantise is not None and quantise not in SCHEMES:
         raise ValueError(f"quantise={quantise!r} is unknown; accepted: {', '.join(SCHEMES)}")
     origin = folder_of(source)
+    check_recorded(model, origin)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -76,9 +77,19 @@ def save(
     return folder
 
 
+def check_recorded(model: Transformer, origin: Path) -> None:
+    """Raises ValueError for a model that was loaded with a rope scaling or in blocks of which its checkpoint, and so what is written of it, says nothing."""
+    _, there = configure(origin, mask_id=model.config.mask_id)
+    for option, name in (("rope_scaling", "rope_scaling"), ("block_causal", "block_length")):
+        ours, theirs = getattr(model.config, name), getattr(there, name)
+        if ours != theirs:
+            raise ValueError(f"{option}={ours} would be lost in what is written; accepted: the checkpoint's own ({theirs}). Give it when the folder is loaded")
+
+
 def configuration(model: Transformer, raw: dict[str, Any], quantise: str | None) -> dict[str, Any]:
     """The origin's config.json, brought into line with the model."""
     raw = dict(raw)
+    raw["mask_token_id"] = model.config.mask_id
     raw["torch_dtype"] = str(model.dtype).removeprefix("torch.")
     for name in LAYER_COUNTS:
         if name in raw:

@@ -105,7 +105,7 @@ class SinkAwarePruner:
             if len(data.samples) < 4:
                 raise ValueError(f"calibration data has {len(data.samples)} samples; give at least 4, or validation_data of its own")
             held = len(data.samples) // 4
-            self.data, checked = Calibration(data.samples[:-held], data.seed), data.samples[-held:]
+            self.data, checked = data.some(range(len(data.samples) - held)), data.samples[-held:]
         else:
             self.data, checked = data, Calibration.of(validation_data, seed).samples
         strange = [layer for layer in self.settings.protect if not 0 <= layer < len(layers)]
@@ -214,7 +214,7 @@ class SinkAwarePruner:
             for number, sample in enumerate(self.data.samples):
                 groups.setdefault(len(sample.ids), []).append(number)
             for numbers in groups.values():
-                part = Calibration(tuple(self.data.samples[i] for i in numbers), self.data.seed, min(self.data.views, self.views))
+                part = dataclasses.replace(self.data.some(numbers), views=min(self.data.views, self.views))
                 for _, some in exposures(
                     self.model, part, noise=self.noise, clean=False, rule=self.rule, average="per_step", instability=False, batch=self.batch
                 ):

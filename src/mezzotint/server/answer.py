@@ -61,7 +61,8 @@ class Answer:
         if end is not None:
             self.finish = "stop"
             return end
-        held = max((n for stop in self.stops for n in range(1, len(stop)) if self.text.endswith(stop[:n])), default=0)
+        fresh = len(self.text) - self._sent
+        held = max((n for stop in self.stops for n in range(1, min(len(stop), fresh + 1)) if self.text.endswith(stop[:n])), default=0)
         return len(self.text) - held
 
     def _give(self, end: int) -> str:

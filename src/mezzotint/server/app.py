@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from mezzotint import __version__
 from mezzotint.engine import Chosen, Engine
 from mezzotint.engine import Request as Asked
+from mezzotint.engine.admission import check
 from mezzotint.engine.gap import left, surest
 from mezzotint.grammar.automaton import Automaton
 from mezzotint.grammar.compiling import Compiler, CompilerBusy
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 
 class Service:
-    """One engine behind HTTP. What the routes share."""
+    """One engine behind HTTP. What the routes share. Raises ValueError (Refused) if the engine could not answer with the default recipe."""
 
     def __init__(self, settings: ServerSettings, engine: Engine):
         self.settings, self.engine = settings, engine
@@ -44,6 +45,8 @@ class Service:
         self.compiler = Compiler(engine.tokenizer, engine.model.config.stop_ids, settings.grammar_seconds, settings.grammar_states)
         self.work: asyncio.Task | None = None
         self.warm = False
+        for asked in (self.first, self.usual):
+            check(engine.model, asked, engine.longest, engine.budget)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -59,10 +62,20 @@ class Service:
 
     async def warm_up(self) -> None:
         """One short answer, so that the first client does not pay for what is done once."""
+        async for _ in self.engine.submit(self.first):
+            pass
+
+    @property
+    def first(self) -> Asked:
+        """What the engine is warmed up with."""
         model = self.engine.model
         recipe = plan.fitted(plan.default_recipe(model).with_(gen_length=8, block_length=8, steps=1), model.config)
-        async for _ in self.engine.submit(Asked(((*self.engine.model.config.stop_ids[:1], 0),), recipe)):
-            pass
+        return Asked(((*model.config.stop_ids[:1], 0),), recipe)
+
+    @property
+    def usual(self) -> Asked:
+        """The shortest request that says nothing about its recipe. A server that had to refuse it does not start."""
+        return Asked(((0,),), self.settings.recipe or plan.default_recipe(self.engine.model))
 
     @property
     def alive(self) -> bool:
@@ -228,7 +241,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             if body.diffusion.gap is not None:
                 raise ApiError(400, f"diffusion.gap={body.diffusion.gap!r} needs a suffix", "diffusion.gap")
             recipe = plan.recipe_of(body, engine, settings, limit)
-            grammar = await grammar_of(body, recipe)
+            grammar = await grammar_of(body, recipe, len(prompts) * n)
             asked = [Asked((ids,), recipe, seed + i * n + j, grammar=grammar, **rest) for i, ids in enumerate(prompts) for j in range(n)]
             return await service.answer(body, asked, kind, sum(map(len, prompts)), request)
         if body.response_format is not None and not isinstance(body.response_format, TextFormat):
@@ -254,8 +267,8 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         tried = plan.gap_sizes(plan.check_gap(limit or DEFAULT_GAP))
         return [await surest(engine, before, after, tried, until) for before in prompts]
 
-    async def grammar_of(body: Answering, recipe: Recipe) -> Automaton | None:
-        """What the answer must match, compiled."""
+    async def grammar_of(body: Answering, recipe: Recipe, answers: int) -> Automaton | None:
+        """What all answers must match, compiled."""
         if body.response_format is None or isinstance(body.response_format, TextFormat):
             return None
         if body.stop is not None:
@@ -274,6 +287,13 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
             raise ApiError(
                 400, f"response_format has {grammar.states} states, too many over blocks of {recipe.width}; ask for a smaller block_length", "response_format"
             )
+        edges = len(grammar.source)
+        if edges * recipe.width * answers > settings.grammar_edges:
+            raise ApiError(
+                400,
+                f"response_format has {edges} edges, too many over blocks of {recipe.width} for {answers} answers; ask for a smaller block_length or n",
+                "response_format",
+            )
         return grammar
 
     @app.post("/v1/chat/completions", responses=streamed)
@@ -289,7 +309,7 @@ def create_app(settings: ServerSettings | None = None, engine: Engine | None = N
         n = plan.check_count(1, body, settings)
         ids = await on_thread(plan.chat_ids, body, engine.tokenizer)
         recipe = plan.recipe_of(body, engine, settings, limit)
-        grammar = await grammar_of(body, recipe)
+        grammar = await grammar_of(body, recipe, n)
         seed = plan.seed_of(body)
         alternatives = (body.top_logprobs or 0) if body.logprobs else None
         rest = {"alternatives": alternatives, "drafts": body.diffusion.watch, "seconds": body.diffusion.seconds}

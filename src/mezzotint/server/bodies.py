@@ -1,6 +1,6 @@
 """The requests' bodies. A field that is not here is refused by name, unless its value is the one that changes nothing."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -23,28 +23,43 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """OpenAI's fields that this server does not implement -> the values under which they mean nothing."""
 
+NEUTRAL_IN_MESSAGE: dict[str, tuple[Any, ...]] = {
+    "refusal": (None,),
+    "tool_calls": (None, []),
+    "function_call": (None,),
+    "audio": (None,),
+    "annotations": (None, []),
+    "name": (None,),
+}
+"""The same inside a message: clients send an answer back as they hold it, with every field of their own."""
+
 
 class Body(BaseModel):
+    """Lists end at their first fault, and of unknown fields only the first is told: a body may hold a hundred thousand."""
+
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    neutral: ClassVar[dict[str, tuple[Any, ...]]] = NEUTRAL
 
     @model_validator(mode="before")
     @classmethod
     def without_neutral(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {n: v for n, v in values.items() if n in cls.model_fields or not means_nothing(n, v)}
+        accepted = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = next((n for n, v in values.items() if n not in accepted and not means_nothing(v, cls.neutral.get(n, ()))), None)
+        return {n: v for n, v in values.items() if n in accepted or n == unknown}
 
 
-def means_nothing(name: str, value: Any) -> bool:
-    """Whether OpenAI's field, unknown here, has a value that changes nothing."""
+def means_nothing(value: Any, neutral: tuple[Any, ...]) -> bool:
+    """Whether a value of OpenAI's field, unknown here, is one that changes nothing."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return any(value == neutral and (number or type(value) is type(neutral)) for neutral in NEUTRAL.get(name, ()))
+    return any(value == each and (number or type(value) is type(each)) for each in neutral)
 
 
 Whole = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63 - 2**16)]
 Text = Annotated[str, Field(max_length=2**20)]
-Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=2**17)]
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=2**17, fail_fast=True)]
 Short = Annotated[str, Field(max_length=200)]
 
 
@@ -115,7 +130,7 @@ class JsonFormat(Body):
 
 class ChoiceFormat(Body):
     type: Literal["choice"]
-    choices: Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(min_length=1, max_length=1000)]
+    choices: Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(min_length=1, max_length=1000, fail_fast=True)]
 
 
 class RegexFormat(Body):
@@ -124,7 +139,8 @@ class RegexFormat(Body):
 
 
 Format = Annotated[TextFormat | JsonFormat | ChoiceFormat | RegexFormat, Field(discriminator="type")]
-Stops = Annotated[str, Field(min_length=1, max_length=1000)] | list[Annotated[str, Field(min_length=1, max_length=1000)]]
+Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+Stops = Stop | Annotated[list[Stop], Field(fail_fast=True)]
 
 
 class Answering(Common):
@@ -138,7 +154,7 @@ class Answering(Common):
 
 
 class CompletionBody(Answering):
-    prompt: Text | Annotated[list[Text], Field(min_length=1)] | Ids | Annotated[list[Ids], Field(min_length=1)]
+    prompt: Text | Annotated[list[Text], Field(min_length=1, fail_fast=True)] | Ids | Annotated[list[Ids], Field(min_length=1, fail_fast=True)]
     suffix: Text | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
 
@@ -158,12 +174,14 @@ class Part(Body):
 
 
 class Message(Body):
+    neutral = NEUTRAL_IN_MESSAGE
+
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[Part], Field(min_length=1, max_length=1000)]
+    content: Text | Annotated[list[Part], Field(min_length=1, max_length=1000, fail_fast=True)]
 
 
 class ChatBody(Answering):
-    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=1000, fail_fast=True)]
     max_completion_tokens: Whole | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None

@@ -13,6 +13,8 @@ from mezzotint.engine import Busy, Expired, Failed, Refused
 
 ALTERNATIVE = re.compile(r"constrained-|\[")
 """In the place of an error: which of several types a value was tried as, which is no field."""
+LONGEST_NAME = 200
+"""Characters of a client's own field name that are sent back."""
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -53,7 +55,7 @@ def translated(error: Exception) -> ApiError:
 def validation(error: RequestValidationError) -> ApiError:
     """The first thing that is wrong with a body, naming its field."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body" and not ALTERNATIVE.search(str(part)))
+    where = ".".join(str(part) for part in first["loc"] if part != "body" and not ALTERNATIVE.search(str(part)))[:LONGEST_NAME]
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}")
     if first["type"] == "extra_forbidden":

@@ -34,6 +34,8 @@ def recipe_of(body: Common, engine: Engine, settings: ServerSettings, max_tokens
     except ValueError as error:
         field = next((n for n, v in changes.items() if str(error).startswith((f"{n}=", f"{n}:", f"{str(v).partition(':')[0]} "))), None)
         raise ApiError(400, str(error), field if field in (None, "temperature", "top_p") else f"diffusion.{field}") from None
+    if wanted.attention is not None and getattr(recipe.attention, "impl", "auto") != "auto":
+        raise ApiError(400, f"attention={wanted.attention} chooses an impl, which is the server's to choose; accepted: auto", "diffusion.attention")
     if recipe.steps is not None and recipe.steps > recipe.gen_length:
         raise ApiError(400, f"steps={recipe.steps} is more than one step per token (gen_length={recipe.gen_length})", "diffusion.steps")
     if recipe.gen_length > engine.longest:
@@ -149,11 +151,11 @@ def suffix_ids(body: CompletionBody, engine: Engine) -> tuple[int, ...]:
     return (*ids, *ends)
 
 
-def check_seen(engine: Engine, pieces: Sequence[tuple[int, ...] | int]) -> None:
+def check_seen(engine: Engine, pieces: Sequence[tuple[int, ...] | int], param: str = "suffix") -> None:
     """An editor shows what it gets: a fill that was made without the text behind it is refused."""
     if count := generation.unseen(engine.model.config, pieces):
         grid = engine.model.config.block_length
-        raise ApiError(400, f"{count} tokens behind the gap would not be seen: this model sees nothing behind its block of {grid} tokens; send none", "suffix")
+        raise ApiError(400, f"{count} tokens behind the gap would not be seen: this model sees nothing behind its block of {grid} tokens; send none", param)
 
 
 def infill_request(text: str, body: Common, recipe: Recipe, engine: Engine, **rest: Any) -> tuple[Request, list[str], list[int], list[int]]:
@@ -175,6 +177,7 @@ def infill_request(text: str, body: Common, recipe: Recipe, engine: Engine, **re
         laid += [count, tuple(ids)]
         starts.append(place)
         place += count + len(ids)
+    check_seen(engine, laid, "text")
     return Request(tuple(laid), recipe.with_(early_stop="off"), **rest), pieces[::2], masks, starts
 
 

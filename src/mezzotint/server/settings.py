@@ -14,7 +14,8 @@ class ServerSettings:
     body: most bytes of a request; choices: most answers one request may ask for (prompts × n); stops: most stop strings;
     read_seconds, write_seconds: longest time to send a request, and to take the next piece of an answer; drain_seconds: longest wait for answers at hand
     when the server ends; grammar_seconds: longest time to compile a response_format; grammar_states: most states it may have; grammar_work: most states
-    times positions of a block, which is what every step of such an answer costs.
+    times positions of a block, which every step of such an answer keeps; grammar_edges: most edges times positions of a block times answers, which is what
+    their steps compute.
     """
 
     engine: EngineSettings = field(default_factory=EngineSettings)
@@ -30,6 +31,7 @@ class ServerSettings:
     grammar_seconds: float = 10.0
     grammar_states: int = 20_000
     grammar_work: int = 2**21
+    grammar_edges: int = 2**20
 
     def __post_init__(self) -> None:
         if not self.name or any(not key for key in self.keys):
