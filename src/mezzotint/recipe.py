@@ -71,7 +71,9 @@ class Recipe:
             raise ValueError(f"reuse={self.reuse!r} must be true or false")
         for name in ("gen_length", "block_length", "steps", "max_tokens"):
             value = getattr(self, name)
-            if (value is not None or name == "gen_length") and (not fits(value, int) or value < 1):
+            if value is None and name != "gen_length":
+                continue
+            if value is None or not fits(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
         if self.block_length is not None and self.gen_length % self.block_length:
             fit = round_up(self.gen_length, self.block_length)
