@@ -66,7 +66,7 @@ def refusal(name: str, model, commit: str, cache: str, suffix: str, attention: s
             cache=strategy(CACHES, cache),
             suffix=strategy(SUFFIXES, suffix),
             attention=strategy(ATTENTIONS, attention),
-            confidence=getattr(rule, "needs", ("probability",))[0],
+            confidence=(getattr(rule, "needs", ()) or ("probability",))[0],
             early_stop="off",
         )
         layout = {"grid": model.config.block_length, "to_end": model.config.aligned_to_end}

@@ -26,7 +26,7 @@ def variants(kind):
 
 
 def confidence_for(commit) -> str:
-    return getattr(commit, "needs", ("probability",))[0]
+    return (getattr(commit, "needs", ()) or ("probability",))[0]
 
 
 def fits(commit, cache) -> bool:
