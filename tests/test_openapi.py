@@ -13,6 +13,7 @@ schemathesis = pytest.importorskip("schemathesis", reason="needs the extra: pip 
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
 from schemathesis import GenerationMode  # noqa: E402
 
+import mezzotint as mz  # noqa: E402
 from mezzotint.engine import EngineSettings  # noqa: E402
 from mezzotint.server.settings import ServerSettings  # noqa: E402
 
@@ -29,7 +30,7 @@ def schema():
     """Of a server whose canvases are short, so that what is accepted is answered soon."""
     from test_server import Served
 
-    served = Served(ServerSettings(EngineSettings(length=48, running=4), grammar_seconds=2))
+    served = Served(ServerSettings(EngineSettings(length=48, running=4), recipe=mz.Recipe(gen_length=32), grammar_seconds=2))
     config = schemathesis.Config.from_dict({"checks": CHECKS})
     yield schemathesis.openapi.from_url(f"{served.url}/openapi.json", config=config)
     served.end()
