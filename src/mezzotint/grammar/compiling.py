@@ -6,6 +6,7 @@ The expression is compiled by outlines-core (Willard and Louf, arXiv 2307.09702)
 import asyncio
 import io
 import json
+import subprocess
 import sys
 from collections import OrderedDict
 from typing import Any
@@ -65,20 +66,21 @@ class Compiler:
         if self.vocabulary is None:
             self.vocabulary = json.dumps([None if token is None else list(token) for token in token_bytes(self.tokenizer)])
         asked = {"kind": specification.kind, "value": specification.value, "stop_ids": self.stop_ids, "states": self.states, "seconds": self.seconds}
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mezzotint.grammar.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-        )
+        given = (json.dumps(asked) + "\n" + self.vocabulary).encode()
+        try:  # by `subprocess`, which does not run this process's fork handlers in the child as uvloop does: libraries loaded here may not survive them
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "mezzotint.grammar.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        except OSError:
+            raise CompilerBusy("the process that compiles grammars could not be started; try again later") from None
         try:
-            given = json.dumps(asked) + "\n" + self.vocabulary
-            out, _ = await asyncio.wait_for(worker.communicate(given.encode()), self.seconds)
-        except TimeoutError:
+            out, _ = await asyncio.to_thread(worker.communicate, given, self.seconds)
+        except subprocess.TimeoutExpired:
             raise GrammarError(f"the grammar takes longer than {self.seconds:g} s to compile; make it smaller") from None
-        except (OSError, RuntimeError):  # it is gone before it was told all: uvloop says RuntimeError
-            raise CompilerBusy("the process that compiles grammars could not be started or was ended; try again later") from None
         finally:
-            if worker.returncode is None:
+            if worker.poll() is None:
                 worker.kill()
-                await worker.wait()
+                worker.wait()
         if worker.returncode != 0:
             raise GrammarError("the grammar takes more memory than it may; make it smaller")
         if out.startswith(b"!"):
