@@ -51,11 +51,7 @@ def main() -> None:
         return wait() - begun
 
     bare(), loop()
-    times = []
-    for number in range(samples):
-        one, other = (bare, loop) if number % 2 == 0 else (loop, bare)
-        first, second = one(), other()
-        times.append((first, second) if number % 2 == 0 else (second, first))
+    times = [(bare(), loop()) if number % 2 == 0 else (loop(), bare())[::-1] for number in range(samples)]
     ratios = [through / alone for alone, through in times]
     quarters = statistics.quantiles(ratios, n=4)
     print(

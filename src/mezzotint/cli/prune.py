@@ -90,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
         try:
             smaller = pruner.prune(None, args.quality_drop_threshold, preset=preset, strict=args.strict, journal=journal, report=tell)
         except ThresholdError as error:
-            again = "with a looser bound" if preset.sparsity else "without --strict" if args.strict else "without --quantise"
-            raise ValueError(f"{error}; nothing was written. {journal.folder} keeps what was computed, and the same command {again} goes on from it") from None
+            again = "with a looser bound" if preset.sparsity else "without --strict" if args.strict else "without --quantise" if args.quantise else ""
+            hint = f", and the same command {again} goes on from it" if again else ""
+            raise ValueError(f"{error}; nothing was written. {journal.folder} keeps what was computed{hint}") from None
     report = smaller.report | {"model": args.model or "bundled", "preset": args.preset}
     details = {"kept": {str(layer): dataclasses.asdict(k) for layer, k in smaller.kept.items()}}
     save(smaller, out, source=args.model, report=report | details)

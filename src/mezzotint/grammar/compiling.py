@@ -6,6 +6,7 @@ The expression is compiled by outlines-core (Willard and Louf, arXiv 2307.09702)
 import asyncio
 import io
 import json
+import signal
 import subprocess
 import sys
 from collections import OrderedDict
@@ -25,6 +26,10 @@ KEPT_BYTES = 256 * 2**20
 
 MOST_WAITING = 16
 """Grammars that may wait for the compiler."""
+
+
+ENDED = (-signal.SIGTERM, -signal.SIGSEGV)
+"""How a worker ends that neither its grammar nor its limits have ended."""
 
 
 class CompilerBusy(RuntimeError):
@@ -81,6 +86,8 @@ class Compiler:
             if worker.poll() is None:
                 worker.kill()
                 worker.wait()
+        if worker.returncode in ENDED:
+            raise CompilerBusy("the process that compiles grammars was ended; try again later")
         if worker.returncode != 0:
             raise GrammarError("the grammar takes more memory than it may; make it smaller")
         if out.startswith(b"!"):

@@ -45,7 +45,9 @@ def save(
     """
     told = getattr(model, "report", {})
     report = report or told or None
-    small, quantise = bool(told.get("compact")) if compact is None else compact, quantise or told.get("quantise")
+    quantise = quantise or told.get("quantise")
+    if compact is None:
+        compact = bool(told.get("compact"))
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"out={str(folder)!r} is there already; give a folder that is new or empty")
@@ -65,7 +67,7 @@ def save(
         (partial / "config.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
         if report is not None:
             (partial / "pruning.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        write_tensors(partial, stored(model, raw, small))
+        write_tensors(partial, stored(model, raw, compact))
         for file in partial.iterdir():
             shutil.copymode(partial / "config.json", file)
         if folder.exists():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mezzotint.analysis.dynamics import Dynamics
 from mezzotint.analysis.recording import Recording, record_noise
 from mezzotint.analysis.sinks import SinkRule
-from mezzotint.evaluation.comparison import Likelihood, closeness, likelihood, masked_rows, paired_increase
+from mezzotint.evaluation.comparison import Difference, Likelihood, closeness, likelihood, masked_rows, paired_increase
 from mezzotint.models.quantised import quantise
 from mezzotint.models.transformer import Transformer
 from mezzotint.prune import speed
@@ -113,8 +113,7 @@ class SinkAwarePruner:
             raise ValueError(f"protect={strange[0]} is not a layer; the model has {len(layers)}")
         self.noise = noise if noise != "auto" else "uniform" if model.config.family == "dream" else "steps"
         self.checks = masked_rows([(s.ids, s.start, s.end) for s in checked], model.config.mask_id, draws=draws, seed=seed, batch=batch)
-        self._analysis: Analysis | None = None
-        self._analysed = 0
+        self._analyses: dict[int, Analysis] = {}
         self._exposures: list[Exposure] | None = None
         self._dense: Likelihood | None = None
         self._ground: tuple[tuple[Structured, list[int]], Groundwork] | None = None
@@ -127,15 +126,14 @@ class SinkAwarePruner:
 
     def analyze_attention_dynamics(self, samples: int = 16) -> Analysis:
         """Instability of every head, from `samples` calibration samples of the most common length at ten noise levels."""
-        if self._analysis is None or self._analysed != samples:
-            self._analysed = samples
+        if samples not in self._analyses:
             lengths = [len(s.ids) for s in self.data.samples]
             common = max(set(lengths), key=lengths.count)
             chosen = [s for s in self.data.samples if len(s.ids) == common][:samples]
             recording = record_noise(self.model, torch.stack([s.ids for s in chosen]), keep=~spans(chosen), seed=self.seed)
             heads = recording.heads()
-            self._analysis = Analysis(heads.instability.mean(0), heads, recording.whole(), recording)
-        return self._analysis
+            self._analyses[samples] = Analysis(heads.instability.mean(0), heads, recording.whole(), recording)
+        return self._analyses[samples]
 
     def prune(
         self,
@@ -192,19 +190,22 @@ class SinkAwarePruner:
             Goal(quality_drop_threshold=bound)
         found = sparsify(self.model, self.data, settings, journal=journal, report=tell)
         changed = likelihood(found.model, self.checks)
-        difference = paired_increase(changed, self.dense_quality)
-        if bound is not None and not difference.relative <= bound:
-            raise ThresholdError(f"quality_drop_threshold={bound} would be passed: {settings.method} costs {difference.relative:.3f}")
+        difference = self._within(bound, changed, f"{settings.method} costs")
         quality = {"quality_drop": difference.relative, "quality_drop_standard_error": difference.error, "quality_drop_threshold": bound}
         quality |= {"dense_nll": self.dense_quality.mean, "nll": changed.mean}
         return Pruned(found.model, {}, found.report | quality | closeness(found.model, self.model, self.checks))
 
     def _quantised(self, pruned: Transformer, scheme: str, bound: float | None) -> dict[str, float]:
         """The loss of what will be loaded: pruned and quantised."""
-        difference = paired_increase(likelihood(quantise(pruned, scheme), self.checks), self.dense_quality)
-        if bound is not None and not difference.relative <= bound:
-            raise ThresholdError(f"quality_drop_threshold={bound} would be passed: with quantise={scheme} the loss is {difference.relative:.3f}")
+        difference = self._within(bound, likelihood(quantise(pruned, scheme), self.checks), f"with quantise={scheme} the loss is")
         return {"quality_drop_quantised": difference.relative, "quality_drop_quantised_standard_error": difference.error}
+
+    def _within(self, bound: float | None, changed: Likelihood, what: str) -> Difference:
+        """The loss against the dense model. Raises ThresholdError if it passes the bound; what: how the error begins to say so."""
+        difference = paired_increase(changed, self.dense_quality)
+        if bound is not None and not difference.relative <= bound:
+            raise ThresholdError(f"quality_drop_threshold={bound} would be passed: {what} {difference.relative:.3f}")
+        return difference
 
     def exposures(self) -> list[Exposure]:
         """Noised calibration forwards with the weights that sinks leave, from the dense model."""
