@@ -1,7 +1,8 @@
 """Tokens per second of one request at a time and of several at once: the same requests, in turns, through a server over HTTP and through the engine alone.
 
 Clients work in a closed loop: each sends its next request when its last one is answered, so all places stay taken. Tokens are those of the answers, not of
-the canvas. "plain" is what a server does without --recipe; `RECOMMENDED` is what docs/serving.md recommends.
+the canvas. "plain" is what a server does without --recipe; `RECOMMENDED` is what docs/serving.md recommends, and so is an engine for every core: `ratio` is of
+that recipe over HTTP with the most replicas, `ratio_to_one_engine` against one request at a time on a single engine that has all cores.
 
 python benchmarks/server_throughput.py --json
 """
@@ -9,6 +10,7 @@ python benchmarks/server_throughput.py --json
 import argparse
 import asyncio
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -21,14 +23,15 @@ import httpx
 from machine import stamp
 
 import mezzotint as mz
-from mezzotint.engine import Engine, EngineSettings, Request
+from mezzotint.engine import EngineSettings, Request, made
 from mezzotint.evaluation.suite import questions
 from mezzotint.generation import answer_ids, encode
 
-RECOMMENDED = "dual"
+RECOMMENDED = "fast"
 RECIPES = (
     "plain",
     "threshold",
+    "dual",
     RECOMMENDED,
     "dual+gen_length=16+block_length=16",
     "dual+gen_length=8+block_length=8",
@@ -78,9 +81,11 @@ async def in_turns(answers: dict[str, Answer], requests: int, clients: int, samp
     }
 
 
-async def through_engine(settings: EngineSettings, prompts: Sequence[str], recipes: dict[str, mz.Recipe], max_tokens: int, **rest: int) -> dict[str, Any]:
-    """In this process, without HTTP."""
-    engine = Engine(settings)
+async def through_engine(
+    settings: EngineSettings, replicas: int, prompts: Sequence[str], recipes: dict[str, mz.Recipe], max_tokens: int, **rest: int
+) -> dict[str, Any]:
+    """Without HTTP."""
+    engine = made(settings, replicas)
     work = asyncio.create_task(engine.run())
     ids = [tuple(encode(engine.tokenizer, prompt)) for prompt in prompts]
 
@@ -95,6 +100,7 @@ async def through_engine(settings: EngineSettings, prompts: Sequence[str], recip
         return await in_turns({name: asking(recipe) for name, recipe in recipes.items()}, len(prompts), **rest)
     finally:
         work.cancel()
+        engine.close()
 
 
 async def through_http(command: Sequence[str], prompts: Sequence[str], recipes: dict[str, mz.Recipe], max_tokens: int, **rest: int) -> dict[str, Any]:
@@ -129,6 +135,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype")
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--replicas", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}), help="engines (default: one, and one for every core)")
     parser.add_argument("--requests", type=int, default=48, help="requests of one sample")
     parser.add_argument("--recipes", nargs="+", default=RECIPES, metavar="NAME[+FIELD=VALUE...]")
     parser.add_argument("--max-tokens", type=int, default=64)
@@ -143,10 +150,24 @@ def main() -> None:
     settings = EngineSettings(args.model, args.device, args.dtype, running=args.clients)
     given = [part for name in ("model", "device", "dtype") if (value := getattr(args, name)) for part in (f"--{name}", value)]
     command = [sys.executable, "-m", "mezzotint", "serve", "--port", "0", "--json", "--running", str(args.clients), *given]
-    http = asyncio.run(through_http(command, prompts, recipes, args.max_tokens, **rest))
-    engine = asyncio.run(through_engine(settings, prompts, recipes, args.max_tokens, **rest))
-    found = {"clients": args.clients, "requests": requests, "max_tokens": args.max_tokens, "recommended": RECOMMENDED, "http": http, "engine": engine}
-    print(json.dumps(found | stamp()))
+    found = []
+    for replicas in args.replicas:
+        http = asyncio.run(through_http([*command, "--replicas", str(replicas)], prompts, recipes, args.max_tokens, **rest))
+        engine = asyncio.run(through_engine(settings, replicas, prompts, recipes, args.max_tokens, **rest))
+        found.append({"replicas": replicas, "http": http, "engine": engine})
+    asked = {"clients": args.clients, "requests": requests, "max_tokens": args.max_tokens, "recommended": RECOMMENDED}
+    print(json.dumps(headline(found) | asked | {"rows": found} | stamp()))
+
+
+def headline(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The recommended recipe with the most engines, over HTTP."""
+    most, one = max(rows, key=lambda row: row["replicas"]), min(rows, key=lambda row: row["replicas"])
+    best = most["http"].get(RECOMMENDED)
+    if best is None:
+        return {}
+    found = {"replicas": most["replicas"], "ratio": best["ratio"]}
+    alone = one["http"][RECOMMENDED]["tokens_per_second_alone"]
+    return found | ({"ratio_to_one_engine": best["tokens_per_second_together"] / alone} if one["replicas"] == 1 else {})
 
 
 def read(text: str, max_tokens: int) -> mz.Recipe:

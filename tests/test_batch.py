@@ -230,7 +230,7 @@ def test_kill_9_loses_nothing_and_doubles_nothing(tmp_path, engine):
         (["hello", "--input", "x.jsonl", "--output", "y.jsonl"], "the prompt is for one answer, --input for many"),
         (["--watch", "--input", "x.jsonl", "--output", "y.jsonl"], "--watch is for one answer"),
         (["--input", __file__, "--output", __file__], "is the input"),
-        (["--input", __file__, "--output", "y.jsonl", "--replicas", "2"], "--replicas needs --ray"),
+        (["--input", __file__, "--output", "y.jsonl", "--replicas", "1:2"], "a range needs --ray"),
         (["--input", __file__, "--output", "y.jsonl", "--ray", "--replicas", "3:2"], "replicas=3:2"),
         (["--input", __file__, "--output", "y.jsonl", "--ray", "--replicas", "two"], "replicas='two'"),
         (["--input", __file__, "--output", "y.jsonl", "--running", "0"], "running=0"),

@@ -136,7 +136,11 @@ def test_settings_of_serve_run_are_checked():
         served.app({"replicas": "a"})
 
 
-@pytest.mark.parametrize(("words", "told"), [(["--replicas", "2"], "--replicas needs --ray"), (["--ray", "--replicas", "0"], "replicas=0:0")], ids=str)
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["--replicas", "1:2"], "--replicas=1:2: a range needs --ray"), (["--cpus", "2"], "--cpus needs --ray"), (["--ray", "--replicas", "0"], "replicas=0:0")],
+    ids=str,
+)
 def test_options_of_serve(words, told, capsys):
     from mezzotint.cli import main
 

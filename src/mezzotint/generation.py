@@ -15,6 +15,7 @@ from mezzotint.denoising import Generation, Step, Tally, denoise
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.families import family_of
 from mezzotint.models.loading import CheckpointError, folder_of, load_model, read_config
+from mezzotint.models.outline import Outline
 from mezzotint.models.rope import RopeScaling
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe, round_up
@@ -80,7 +81,7 @@ def load_tokenizer(folder: Path) -> Any:
         raise CheckpointError(f"{folder} has no tokenizer that can be read without remote code: {str(error).splitlines()[0]}") from None
 
 
-def default_recipe(model: Transformer) -> Recipe:
+def default_recipe(model: Transformer | Outline) -> Recipe:
     """The recipe that is used when none is given: the family's own decoding, in the blocks that the model was trained in."""
     return fitted(named(model.config.recipe), model.config)
 
@@ -220,7 +221,7 @@ def unseen(config: ModelConfig, pieces: Sequence[Sequence[int] | int]) -> int:
     return count
 
 
-def gapped(model: Transformer, tokenizer: Any, text: str, *, ends: bool) -> tuple[Canvas, list[list[int]], list[int]]:
+def gapped(model: Transformer | Outline, tokenizer: Any, text: str, *, ends: bool) -> tuple[Canvas, list[list[int]], list[int]]:
     """A text with `[[8]]`-style gaps as a canvas, the ids given around the gaps, and the gaps' sizes."""
     pieces = GAP.split(text)
     if len(pieces) == 1:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any
 
 from mezzotint.batch.questions import Question, Unanswerable
-from mezzotint.engine import Busy, Engine, Expired, Failed, Request
+from mezzotint.engine import Busy, Desk, Expired, Failed, Request
 from mezzotint.engine.gap import gap_sizes, surest
 from mezzotint.generation import GAP, answer_ids, encode, fitted, gapped, opening, until
 from mezzotint.recipe import Recipe
@@ -17,7 +17,7 @@ DEFAULT_GAP = 32
 Outcome = tuple[Question, dict[str, Any] | Unanswerable]
 
 
-async def answers(engine: Engine, questions: Iterable[Question], recipe: Recipe, seed: int) -> AsyncGenerator[Outcome]:
+async def answers(engine: Desk, questions: Iterable[Question], recipe: Recipe, seed: int) -> AsyncGenerator[Outcome]:
     """Every question with its answer, or with why it has none, as they come. recipe, seed: for lines that give none.
 
     Questions are taken while the engine has room, so that the input may be longer than memory. Raises what ends the engine itself.
@@ -26,7 +26,7 @@ async def answers(engine: Engine, questions: Iterable[Question], recipe: Recipe,
     rest, flying = iter(questions), set[asyncio.Task[Outcome]]()
     try:
         while True:
-            while len(flying) < 2 * engine.settings.running and (question := next(rest, None)) is not None:
+            while len(flying) < 2 * engine.places and (question := next(rest, None)) is not None:
                 flying.add(asyncio.create_task(outcome(engine, question, recipe, seed)))
             if not flying:
                 return
@@ -45,7 +45,7 @@ async def answers(engine: Engine, questions: Iterable[Question], recipe: Recipe,
         await asyncio.gather(*ending, return_exceptions=True)
 
 
-async def outcome(engine: Engine, question: Question, recipe: Recipe, seed: int) -> Outcome:
+async def outcome(engine: Desk, question: Question, recipe: Recipe, seed: int) -> Outcome:
     """A question with its answer, or with why it has none: whatever it raises, foreseen or not, stops no other."""
     try:
         return question, await answer(engine, question, recipe, seed)
@@ -57,7 +57,7 @@ async def outcome(engine: Engine, question: Question, recipe: Recipe, seed: int)
         return question, Unanswerable(question.number, question.id, " ".join(reason.split()))
 
 
-async def answer(engine: Engine, question: Question, recipe: Recipe, seed: int) -> dict[str, Any]:
+async def answer(engine: Desk, question: Question, recipe: Recipe, seed: int) -> dict[str, Any]:
     """One line's answer as plain values. Raises ValueError (Refused included) for what cannot be asked, Failed if the run raised an error."""
     recipe = recipe_of(question, engine, recipe)
     seed = question.fields.get("seed", seed)
@@ -92,7 +92,7 @@ def ids_of(tokenizer: Any, question: Question) -> list[int]:
         raise ValueError(f"the model's chat template refuses this: {error}") from None
 
 
-async def run(engine: Engine, request: Request) -> tuple[list[int], dict[str, Any]]:
+async def run(engine: Desk, request: Request) -> tuple[list[int], dict[str, Any]]:
     """The ids that were decided, in order, and what the run took."""
     ticket, tokens = engine.submit(request), list[int]()
     try:
@@ -103,7 +103,7 @@ async def run(engine: Engine, request: Request) -> tuple[list[int], dict[str, An
     return tokens, {"forwards": ticket.forwards, "positions_computed": ticket.positions, "seed": request.seed}
 
 
-def recipe_of(question: Question, engine: Engine, recipe: Recipe) -> Recipe:
+def recipe_of(question: Question, engine: Desk, recipe: Recipe) -> Recipe:
     """The batch's recipe, or the one the line names, with what the line sets. Gaps have a size, so max_tokens limits none of them; those in a text are
     filled to their ends, as `generation.infill` does."""
     if "recipe" in question.diffusion:
@@ -112,7 +112,7 @@ def recipe_of(question: Question, engine: Engine, recipe: Recipe) -> Recipe:
     return recipe.with_(**changes)
 
 
-async def laid_out(engine: Engine, question: Question) -> tuple[list[str], list[list[int]], list[int]]:
+async def laid_out(engine: Desk, question: Question) -> tuple[list[str], list[list[int]], list[int]]:
     """The texts around the gaps, their ids, and the gaps' sizes. Before a suffix the gap is as large as the line says, or as the model is surest of."""
     model, tokenizer, ends = engine.model, engine.tokenizer, question.diffusion.get("ends", True)
     if question.kind == "text":
@@ -130,7 +130,7 @@ async def laid_out(engine: Engine, question: Question) -> tuple[list[str], list[
     return around, given, [size]
 
 
-def one_by_one(engine: Engine, questions: Iterable[Question], recipe: Recipe, seed: int) -> Iterator[Outcome]:
+def one_by_one(engine: Desk, questions: Iterable[Question], recipe: Recipe, seed: int) -> Iterator[Outcome]:
     """`answers` for code that does not run in an event loop."""
     loop = asyncio.new_event_loop()
     found = answers(engine, questions, recipe, seed)

@@ -22,9 +22,6 @@ def run(args: argparse.Namespace) -> int:
     for name in ("prompt", "file", "raw", "watch"):
         if getattr(args, name):
             raise ValueError(f"{'the prompt' if name == 'prompt' else f'--{name}'} is for one answer, --input for many; give one of them")
-    for name in ("replicas", "cpus"):
-        if getattr(args, name) and not args.ray:
-            raise ValueError(f"--{name} needs --ray")
     source, target = Path(args.input), Path(args.output)
     if not source.is_file():
         raise ValueError(f"input={args.input!r} is not a file")
@@ -37,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     running = 32 if args.running is None else args.running
     settings = options.engine_settings(args, running=running, waiting=10**6, seconds=YEAR)
-    replicas = options.replicas_of(args) if args.ray else None
+    replicas = options.replicas_of(args)
     recipe = options.recipe_unloaded(args)
     begun = time.perf_counter()
 
@@ -49,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         job = Job(source, output, lambda tally: progress.advance(shown), tell)
         left = job.survey()
         shown = progress.add_task("answers", total=left + job.tally.before, completed=job.tally.before)
-        if left and replicas is not None:
+        if left and args.ray:
             from mezzotint.batch.cluster import on_ray
 
             job.take(on_ray(job.left(), settings, recipe, args.seed, replicas))
@@ -57,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             from mezzotint.batch.answering import one_by_one
             from mezzotint.engine import made
 
-            engine = made(settings)
+            engine = made(settings, replicas.least)
             try:
                 job.take(one_by_one(engine, job.left(), recipe, args.seed))
             finally:

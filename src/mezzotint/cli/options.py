@@ -98,8 +98,10 @@ def add_tensor_parallel(parser: argparse._ActionsContainer) -> None:
 
 
 def add_replicas(group: argparse._ActionsContainer) -> None:
-    """What a Ray cluster is to run."""
-    group.add_argument("--replicas", metavar="N|MIN:MAX", help="with --ray: engines, or a range that follows the load (default: 1)")
+    """How many engines are to run."""
+    group.add_argument(
+        "--replicas", metavar="N|MIN:MAX", help="processes, each with an engine, its part of the cores or its own GPU; a range needs --ray (default: 1)"
+    )
     group.add_argument("--cpus", type=float, metavar="N", help="with --ray: CPU cores reserved for each replica (default: 1)")
 
 
@@ -108,7 +110,12 @@ def replicas_of(args: argparse.Namespace) -> "Replicas":
     from mezzotint.engine.replicas import Replicas
 
     gpus = args.tensor_parallel if device_of(args).startswith("cuda") else 0
-    return Replicas.parse(args.replicas or "1", args.cpus or 1.0, gpus)
+    found = Replicas.parse(args.replicas or "1", args.cpus or 1.0, gpus)
+    if not args.ray and not found.fixed:
+        raise ValueError(f"--replicas={args.replicas}: a range needs --ray; without it give a number")
+    if not args.ray and args.cpus:
+        raise ValueError("--cpus needs --ray")
+    return found
 
 
 def engine_settings(args: argparse.Namespace, **limits: Any) -> "EngineSettings":

@@ -16,6 +16,7 @@ from mezzotint.cli import options
 
 if TYPE_CHECKING:
     from mezzotint.engine import EngineSettings
+    from mezzotint.engine.replicas import Replicas
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +51,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"serving needs {error.name}, which is not installed; pip install 'mezzotint[serve]'") from None
     if not 0 <= args.port < 65536:
         raise ValueError(f"port={args.port} must lie between 0 and 65535")
-    for name in ("replicas", "cpus"):
-        if getattr(args, name) and not args.ray:
-            raise ValueError(f"--{name} needs --ray")
+    replicas = options.replicas_of(args)
     from mezzotint.engine import made
     from mezzotint.generation import default_recipe
     from mezzotint.server.app import create_app
@@ -68,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
     replica = options.engine_settings(args, memory=memory, **{name: getattr(args, name) for name in names})
     accepted = keys(args.api_key_file)
     if args.ray:
-        return on_ray(args, replica, accepted)
+        return on_ray(args, replica, replicas, accepted)
     listening = listen(args.host, args.port)
-    engine = made(replica)
+    engine = made(replica, replicas.least)
     recipe = options.recipe_of(args, default_recipe(engine.model), engine.model.config)
     settings = ServerSettings(replica, args.name or args.model or "mezzotint", recipe, accepted, drain_seconds=args.drain_seconds)
     host, port = listening.getsockname()[:2]
@@ -86,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if server.started else 1
 
 
-def on_ray(args: argparse.Namespace, replica: "EngineSettings", accepted: tuple[str, ...]) -> int:
+def on_ray(args: argparse.Namespace, replica: "EngineSettings", replicas: "Replicas", accepted: tuple[str, ...]) -> int:
     """The same server as replicas of a Ray Serve application."""
     from mezzotint.server.settings import ServerSettings
 
@@ -101,7 +100,7 @@ def on_ray(args: argparse.Namespace, replica: "EngineSettings", accepted: tuple[
     url = f"http://{args.host}:{port}"
     loud = args.log_level in ("info", "debug")
     with contextlib.suppress(KeyboardInterrupt):
-        ray.run(settings, options.replicas_of(args), args.host, port, ready=lambda: announce(args.json, url, settings.name), loud=loud)
+        ray.run(settings, replicas, args.host, port, ready=lambda: announce(args.json, url, settings.name), loud=loud)
     return 0
 
 

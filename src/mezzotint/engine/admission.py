@@ -12,6 +12,7 @@ from mezzotint.engine.run import Request
 from mezzotint.layout import lay_out
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.information import activations_bytes, memory_bytes
+from mezzotint.models.outline import Outline
 from mezzotint.models.transformer import Transformer
 from mezzotint.types import Attention, Cache
 
@@ -22,7 +23,7 @@ class Refused(ValueError):
     """A request that can never run here; the message has the numbers."""
 
 
-def needed(model: Transformer, request: Request) -> int:
+def needed(model: Transformer | Outline, request: Request) -> int:
     """Bytes of a run at its longest: what its strategies keep between forwards, and the activations of a forward over the whole canvas."""
     recipe, config, width = request.recipe, model.config, model.dtype.itemsize
     streams = 1 if recipe.cfg_scale == 0 else 2
@@ -58,7 +59,7 @@ def available(device: torch.device) -> int:
     return min(total, int(limit) if limit.isdigit() else total) // 2
 
 
-def check(model: Transformer, request: Request, longest: int, budget: int) -> int:
+def check(model: Transformer | Outline, request: Request, longest: int, budget: int) -> int:
     """The bytes the request needs. Raises Refused if its canvas is too long, its ids are not the model's, or it exceeds the whole budget."""
     if request.open_ended and not request.prompt:
         raise Refused("the prompt has no tokens; give some text")

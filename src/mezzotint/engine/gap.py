@@ -7,17 +7,17 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from mezzotint.engine.engine import Engine, Ticket
+from mezzotint.engine.desk import Desk, Ticket
 from mezzotint.engine.run import Request
 from mezzotint.recipe import Recipe
 
 
-async def surest(engine: Engine, before: tuple[int, ...], after: tuple[int, ...], sizes: Sequence[int], until: float | None = None) -> int:
+async def surest(engine: Desk, before: tuple[int, ...], after: tuple[int, ...], sizes: Sequence[int], until: float | None = None) -> int:
     """The size whose masks have the highest mean log-probability of their likeliest tokens in the first forward.
 
     So many sizes are tried at a time as may run together. until: when all must be done, by time.monotonic().
     """
-    together = engine.settings.running
+    together = engine.places
     scores: list[float] = []
 
     async def score(ticket: Ticket, size: int) -> float:

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from mezzotint.denoising import denoise
-from mezzotint.engine.engine import Engine, Ticket
+from mezzotint.engine.desk import Ticket
+from mezzotint.engine.engine import Engine
 from mezzotint.engine.run import Request, Update
 from mezzotint.engine.settings import EngineSettings
 from mezzotint.models.parallel import join
@@ -55,11 +56,6 @@ def decided(outcomes: Outcomes) -> list[Any]:
     return [[(u.step, u.decided, tuple((c.position, c.token) for c in u.accepted)) for u in o] if isinstance(o, list) else str(o) for o in outcomes]
 
 
-def made(settings: EngineSettings) -> Engine:
-    """The engine that the settings describe, with as many processes as they ask for."""
-    return Engine(settings) if settings.tensor_parallel == 1 else Leader(settings)
-
-
 def place(device: str, rank: int) -> torch.device:
     """Where a rank computes: its own GPU, or the CPU."""
     kind = torch.device(device).type
@@ -73,10 +69,9 @@ class Rank(Engine):
         self.rank, self.port = rank, port
         super().__init__(settings)
 
-    def _load(self) -> tuple[Transformer, Any]:
+    def _load(self, settings: EngineSettings) -> tuple[Transformer, Any]:
         from mezzotint.generation import load
 
-        settings = self.settings
         device = place(settings.device, self.rank)
         mesh = join(self.rank, settings.tensor_parallel, self.port, device)
         names = ("dtype", "rope_scaling", "mask_id", "block_causal", "weights")
@@ -89,7 +84,7 @@ class Leader(Rank):
     def __init__(self, settings: EngineSettings):
         refuse(settings)
         self.numbers: dict[Ticket, int] = {}
-        self.ended: list[int] = []
+        self.gone: list[int] = []
         self.counter = itertools.count()
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -127,18 +122,18 @@ class Leader(Rank):
         fresh = [ticket for ticket in batch if ticket.run is None]
         self.numbers |= {ticket: next(self.counter) for ticket in fresh}
         begun = tuple((self.numbers[ticket], ticket.request) for ticket in fresh)
-        self.say(Forward(begun, tuple(self.ended), tuple(self.numbers[ticket] for ticket in batch)))
-        self.ended.clear()
+        self.say(Forward(begun, tuple(self.gone), tuple(self.numbers[ticket] for ticket in batch)))
+        self.gone.clear()
         outcomes = super()._forward(batch)
         mine = decided(outcomes)
         if any(theirs != mine for theirs in self.hear()):
             raise Apart("the ranks of this model have decided differently")
         return outcomes
 
-    def _end(self, ticket: Ticket, reason: str) -> None:
-        super()._end(ticket, reason)
+    def ended(self, ticket: Ticket, reason: str) -> None:
+        super().ended(ticket, reason)
         if ticket in self.numbers:
-            self.ended.append(self.numbers.pop(ticket))
+            self.gone.append(self.numbers.pop(ticket))
 
     def close(self) -> None:
         super().close()

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from mezzotint import __version__
-from mezzotint.engine import Chosen, Engine
+from mezzotint.engine import Chosen, Desk, made
 from mezzotint.engine import Request as Asked
 from mezzotint.engine.admission import check
 from mezzotint.engine.gap import left, surest
@@ -39,7 +39,7 @@ T = TypeVar("T")
 class Service:
     """One engine behind HTTP. What the routes share. Raises ValueError (Refused) if the engine could not answer with the default recipe."""
 
-    def __init__(self, settings: ServerSettings, engine: Engine):
+    def __init__(self, settings: ServerSettings, engine: Desk):
         self.settings, self.engine = settings, engine
         self.metrics = Metrics(engine)
         self.compiler = Compiler(engine.tokenizer, engine.model.config.stop_ids, settings.grammar_seconds, settings.grammar_states)
@@ -187,10 +187,10 @@ class Writer:
         return {"token": word, "logprob": logprob, "bytes": list(word.encode())}
 
 
-def create_app(settings: ServerSettings | None = None, engine: Engine | None = None) -> FastAPI:
+def create_app(settings: ServerSettings | None = None, engine: Desk | None = None) -> FastAPI:
     """The application, around an engine that is made from the settings unless one is given."""
     settings = settings or ServerSettings()
-    service = Service(settings, engine or Engine(settings.engine))
+    service = Service(settings, engine or made(settings.engine))
     engine = service.engine
     refusals: dict[int | str, dict[str, Any]] = {
         code: {"description": text}

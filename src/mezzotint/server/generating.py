@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mezzotint.engine import Chosen, Engine, Ticket, Update
+from mezzotint.engine import Chosen, Desk, Ticket, Update
 from mezzotint.engine import Request as Asked
 from mezzotint.server.answer import Answer
 from mezzotint.server.metrics import Metrics
@@ -32,7 +32,7 @@ class Choice:
         return new
 
 
-def submit(engine: Engine, requests: Sequence[Asked], stops: Sequence[str]) -> list[Choice]:
+def submit(engine: Desk, requests: Sequence[Asked], stops: Sequence[str]) -> list[Choice]:
     """All of them, or none: whatever was queued before one is refused is taken back."""
     tickets: list[Ticket] = []
     try:

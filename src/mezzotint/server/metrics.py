@@ -4,7 +4,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from mezzotint.engine import Engine, Round, Ticket
+from mezzotint.engine import Desk, Round, Ticket
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 PATHS = tuple("/ /v1/completions /v1/fim/completions /v1/chat/completions /v1/models /infill /tokenize /detokenize /recipes /health /ready /metrics".split())
@@ -14,7 +14,7 @@ RUNS = (1, 2, 4, 8, 16, 32, 64, 128)
 class Metrics:
     """One engine's figures, in a registry of their own."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Desk):
         self.registry = CollectorRegistry()
         count = {
             "forwards": "forwards of the network, each shared by one or more requests",
@@ -36,7 +36,7 @@ class Metrics:
             "running": ("requests in progress", lambda: len(engine.running)),
             "waiting": ("requests in the queue", lambda: len(engine.waiting)),
             "memory_reserved_bytes": ("bytes set aside for running requests, by estimate", lambda: engine.reserved),
-            "memory_budget_bytes": ("bytes that may be set aside", lambda: engine.budget),
+            "memory_budget_bytes": ("bytes that may be set aside", lambda: engine.capacity),
             "tokens_per_forward": ("tokens decided per shared forward since the start", lambda: self.tokens / max(1, self.forwards)),
         }
         for name, (text, read) in gauges.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 from mezzotint import generation
 from mezzotint.commit import Edit, Shuffled
-from mezzotint.engine import Engine, Request
+from mezzotint.engine import Desk, Request
 from mezzotint.engine.gap import gap_sizes as gap_sizes
 from mezzotint.generation import GAP, MOST_MASKS_PER_GAP, default_recipe, encode, fitted, gapped, opening
 from mezzotint.grammar.specification import Specification
@@ -18,7 +18,7 @@ from mezzotint.server.settings import ServerSettings
 from mezzotint.strategies import write
 
 
-def recipe_of(body: Common, engine: Engine, settings: ServerSettings, max_tokens: int | None) -> Recipe:
+def recipe_of(body: Common, engine: Desk, settings: ServerSettings, max_tokens: int | None) -> Recipe:
     """The recipe that is named (or the server's), changed by what the request sets."""
     wanted = body.diffusion
     try:
@@ -144,21 +144,21 @@ def specification_of(wanted: JsonFormat | ChoiceFormat | RegexFormat) -> Specifi
     return Specification.choice(wanted.choices) if isinstance(wanted, ChoiceFormat) else Specification.regex(wanted.regex)
 
 
-def suffix_ids(body: CompletionBody, engine: Engine) -> tuple[int, ...]:
+def suffix_ids(body: CompletionBody, engine: Desk) -> tuple[int, ...]:
     """What stands after the gap, with the end of the document unless the text goes on."""
     ids = engine.tokenizer(body.suffix, add_special_tokens=False)["input_ids"] if body.suffix else []
     ends = engine.model.config.stop_ids[:1] if body.diffusion.ends else ()
     return (*ids, *ends)
 
 
-def check_seen(engine: Engine, pieces: Sequence[tuple[int, ...] | int], param: str = "suffix") -> None:
+def check_seen(engine: Desk, pieces: Sequence[tuple[int, ...] | int], param: str = "suffix") -> None:
     """An editor shows what it gets: a fill that was made without the text behind it is refused."""
     if count := generation.unseen(engine.model.config, pieces):
         grid = engine.model.config.block_length
         raise ApiError(400, f"{count} tokens behind the gap would not be seen: this model sees nothing behind its block of {grid} tokens; send none", param)
 
 
-def infill_request(text: str, body: Common, recipe: Recipe, engine: Engine, **rest: Any) -> tuple[Request, list[str], list[int], list[int]]:
+def infill_request(text: str, body: Common, recipe: Recipe, engine: Desk, **rest: Any) -> tuple[Request, list[str], list[int], list[int]]:
     """The request for a text with [[8]]-style gaps; the pieces of text around them, their sizes, and where each begins after the first one.
 
     Every gap is filled to its end, as `generation.infill` does."""
