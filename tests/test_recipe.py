@@ -178,3 +178,14 @@ def test_a_pattern_needs_a_whole_forward_after_the_dense_phase(cache):
         Recipe(gen_length=32, cache=cache, attention=mz.SparseD())
     for enough in ({"gen_length": 64}, {"max_tokens": 64}, {"attention": mz.SparseD(skip=0)}, {"cache": type(cache)(refresh=4)}):
         assert Recipe(**{"gen_length": 32, "cache": cache, "attention": mz.SparseD()} | enough)
+
+
+def test_a_strategy_of_ones_own_needs_no_registration():
+    """Neither to be used nor to be refused: it is then called what it calls itself."""
+
+    class Mine(mz.SparseD):
+        pass
+
+    assert mz.Recipe(gen_length=32, block_length=16, attention=Mine(block_size=8)).attention == Mine(block_size=8)
+    with pytest.raises(ValueError, match=r"attention=.*Mine\(.* and cache=prefix"):
+        mz.Recipe(gen_length=32, attention=Mine(), cache=mz.PrefixCache())

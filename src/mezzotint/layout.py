@@ -10,7 +10,7 @@ from mezzotint.canvas import Block, Canvas
 from mezzotint.commit import Edit
 from mezzotint.models.config import ModelConfig
 from mezzotint.recipe import Recipe, round_up
-from mezzotint.strategies import write
+from mezzotint.strategies import told
 from mezzotint.types import Moment, Positions, Wanted
 
 
@@ -95,11 +95,11 @@ def lay_out(canvas: Canvas, config: ModelConfig, recipe: Recipe) -> Free:
     if config.ranks > 1 and isinstance(recipe.cache, FeatureCache):
         raise ValueError("cache=feature compares whole value vectors, of which a rank of tensor_parallel has its own heads' part; choose another cache")
     if config.ranks > 1 and isinstance(recipe.attention, SparseD) and (recipe.attention.share == "all" or recipe.attention.compat == "llada"):
-        raise ValueError(f"attention={write('attention', recipe.attention)} looks at all heads of a layer, of which a rank of tensor_parallel has a part")
+        raise ValueError(f"attention={told('attention', recipe.attention)} looks at all heads of a layer, of which a rank of tensor_parallel has a part")
     if grid is None:
         return Free(canvas, recipe.width)
     if config.carry and (isinstance(recipe.commit, Edit) or getattr(recipe.commit, "compat", "none") == "sdar"):
-        raise ValueError(f"commit={write('commit', recipe.commit)} rewrites a block's first token, which {config.family} decides alone; choose at_least")
+        raise ValueError(f"commit={told('commit', recipe.commit)} rewrites a block's first token, which {config.family} decides alone; choose at_least")
     if grid % recipe.width:
         raise ValueError(f"block_length={recipe.width} does not fit this model, which sees blocks of {grid}; give block_length={grid} or a divisor of it")
     if isinstance(recipe.attention, SparseD | SlidingWindow | StreamingLLM):

@@ -11,7 +11,7 @@ from mezzotint.attention import Dense, SparseD
 from mezzotint.cache import DelayedCache, DualCache, FeatureCache, GreedyCache, NoCache, PrefixCache, PromptCache, SubBlockCache
 from mezzotint.commit import CONFIDENCES, SAMPLINGS, Edit, Quota, Rule, Sampler, Shuffled
 from mezzotint.fields import KIND_NAMES, fits
-from mezzotint.strategies import KINDS, convert, parse, write
+from mezzotint.strategies import KINDS, convert, parse, told, write
 from mezzotint.suffix import Full
 from mezzotint.types import Attention, Cache, Suffix
 
@@ -95,16 +95,16 @@ class Recipe:
         if isinstance(self.attention, SparseD):
             self._check_pattern(self.attention)
         if getattr(self.cache, "compat", "none") != "none" and self.blocks > 1:
-            raise ValueError(f"cache={write('cache', self.cache)} is for a canvas without blocks; give block_length none")
+            raise ValueError(f"cache={told('cache', self.cache)} is for a canvas without blocks; give block_length none")
         if isinstance(self.cache, GreedyCache) and not isinstance(self.commit, Shuffled):
             raise ValueError(f"cache=greedy must know which positions come next, which commit={type(self.commit).__name__} cannot tell; choose commit=shuffled")
         rewrites = isinstance(self.commit, Edit) or getattr(self.commit, "compat", "none") == "sdar"
         if rewrites and (isinstance(self.cache, DelayedCache | SubBlockCache) or getattr(self.cache, "first_alone", False)):
-            commit, cache = write("commit", self.commit), write("cache", self.cache)
+            commit, cache = told("commit", self.commit), told("cache", self.cache)
             raise ValueError(f"commit={commit} may rewrite tokens that cache={cache} no longer computes; choose prefix, dual or none")
         needed = getattr(self.commit, "needs", CONFIDENCES)
         if not needed and self.end_tokens == "last":
-            raise ValueError(f"commit={write('commit', self.commit)} takes positions however sure the model is, so end_tokens=last has no effect; leave it out")
+            raise ValueError(f"commit={told('commit', self.commit)} takes positions however sure the model is, so end_tokens=last has no effect; leave it out")
         if needed and self.confidence not in needed:
             raise ValueError(f"commit={type(self.commit).__name__} does not understand confidence={self.confidence!r}; give confidence={needed[0]!r}")
         if self.end_tokens == "last" and self.confidence != "probability":
@@ -120,7 +120,7 @@ class Recipe:
 
     def _check_pattern(self, sparse: SparseD) -> None:
         """Refuse a pattern that waits for a forward which computes everything, where the cache makes none any more."""
-        attention, cache = write("attention", sparse), write("cache", self.cache)
+        attention, cache = told("attention", sparse), told("cache", self.cache)
         if self.whole_only_at_first and (sparse.skip > 0 or sparse.compat != "none"):
             run, more = ("the run", "") if self.blocks > 1 else ("the only block", ", or more blocks")
             raise ValueError(

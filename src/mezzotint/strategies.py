@@ -56,3 +56,8 @@ def write(kind: str, strategy: Any) -> str:
         raise ValueError(f"{kind}={strategy!r} is not one of the registered ones: {', '.join(KINDS[kind])}")
     changed = [(f.name, getattr(strategy, f.name)) for f in dataclasses.fields(strategy) if getattr(strategy, f.name) != f.default]
     return name + (":" + ",".join(f"{field}={str(value).lower() if isinstance(value, bool) else value}" for field, value in changed) if changed else "")
+
+
+def told(kind: str, strategy: Any) -> str:
+    """What an error calls a strategy: the text of `write`, or what it says of itself if it is not registered."""
+    return write(kind, strategy) if type(strategy) in KINDS[kind].values() else repr(strategy)

@@ -15,7 +15,7 @@ from mezzotint.recipes import named
 from mezzotint.server.bodies import Answering, ChatBody, ChoiceFormat, Common, CompletionBody, JsonFormat, Message, RegexFormat
 from mezzotint.server.errors import ApiError
 from mezzotint.server.settings import ServerSettings
-from mezzotint.strategies import write
+from mezzotint.strategies import told
 
 
 def recipe_of(body: Common, engine: Desk, settings: ServerSettings, max_tokens: int | None) -> Recipe:
@@ -54,7 +54,7 @@ def check_constrained(recipe: Recipe) -> None:
     if recipe.end_tokens != "free":
         raise ApiError(400, f"response_format cannot be combined with end_tokens={recipe.end_tokens}", "diffusion.end_tokens")
     if isinstance(recipe.commit, Edit | Shuffled) or getattr(recipe.commit, "compat", "none") != "none":
-        raise ApiError(400, f"response_format cannot be combined with commit={write('commit', recipe.commit)}", "diffusion.commit")
+        raise ApiError(400, f"response_format cannot be combined with commit={told('commit', recipe.commit)}", "diffusion.commit")
 
 
 def seed_of(body: Common) -> int:
