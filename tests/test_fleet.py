@@ -13,9 +13,14 @@ import torch
 
 import mezzotint as mz
 from mezzotint.engine import Expired, Failed, Fleet, Refused, Request, made
+from mezzotint.engine.fleet import cores_here
+from mezzotint.engine.line import Line
 from mezzotint.engine.settings import EngineSettings
 from mezzotint.generation import encode
+from mezzotint.grammar.automaton import Automaton
 from mezzotint.models.loading import CheckpointError
+
+pytestmark = pytest.mark.skipif(cores_here() < 2, reason="needs two cores")
 
 RECIPES = (
     mz.named("fast"),
@@ -60,6 +65,52 @@ def serve(fleet, *jobs):
             await asyncio.gather(work, return_exceptions=True)
 
     return asyncio.run(main())
+
+
+def anyone_in(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def soon(what) -> bool:
+    until = time.monotonic() + 10
+    while not (found := what()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return found
+
+
+def test_both_ends_of_a_line_may_speak_at_length_at_once():
+    """More than a socket holds in both directions, before either end reads."""
+    mine, other = Line.pair()
+    theirs, said = Line(other), bytes(5_000_000)
+
+    async def main():
+        found = {mine: [], theirs: []}
+        done = asyncio.Event()
+
+        def hear(line):
+            found[line] += line.receive()
+            if all(len(got) == 3 for got in found.values()):
+                done.set()
+
+        for line in found:
+            line.attach(lambda line=line: hear(line))
+        for number in range(3):
+            mine.send(("to", number, said))
+            theirs.send(("from", number, said))
+        await asyncio.wait_for(done.wait(), 30)
+        assert [what[:2] for what in found[theirs]] == [("to", 0), ("to", 1), ("to", 2)]
+        assert [what[:2] for what in found[mine]] == [("from", 0), ("from", 1), ("from", 2)]
+        mine.close()
+        with pytest.raises(EOFError):
+            theirs.receive()
+        theirs.send("nobody reads this")
+        theirs.close()
+
+    asyncio.run(main())
 
 
 def test_the_tokens_are_those_of_the_loop(fleet, bundled):
@@ -122,6 +173,44 @@ def test_what_does_not_fit_is_refused_at_the_desk(fleet):
         fleet.submit(Request((tuple(range(20, 40)),), mz.Recipe(gen_length=5120)))
 
 
+def test_what_cannot_travel_is_refused_and_stops_nobody(fleet):
+    class Mine(mz.Threshold):
+        pass
+
+    with pytest.raises(Refused, match="cannot be sent to another process"):
+        fleet.submit(request(fleet, 0, mz.Recipe(gen_length=16, block_length=8, commit=Mine())))
+    assert not fleet.waiting
+
+
+def test_an_answer_may_be_held_to_a_grammar(fleet):
+    """Which goes to each engine once."""
+    digits = [fleet.tokenizer(str(digit), add_special_tokens=False)["input_ids"][0] for digit in range(10)]
+    grammar = Automaton.build({0: dict.fromkeys(digits, 1), 1: dict.fromkeys(digits, 2)}, 0, {2}, fleet.model.config.stop_ids)
+    asked = [request(fleet, i, mz.Recipe(gen_length=8, block_length=8), grammar=grammar) for i in range(6)]
+    for tokens, _ in serve(fleet, *(answer(fleet, one) for one in asked)):
+        assert set(tokens[:2]) <= set(digits)
+        assert tokens[2] in fleet.model.config.stop_ids
+    assert all(len(member.shelf.kept) == 1 for member in fleet.members)
+
+
+def test_a_fleet_that_is_stopped_gives_its_places_back(fleet):
+    async def main():
+        work = asyncio.create_task(fleet.run())
+        ticket = fleet.submit(request(fleet, 0, LONG))
+        while not ticket.forwards:
+            await asyncio.sleep(0.01)
+        work.cancel()
+        with pytest.raises(Failed, match="has stopped"):
+            async for _ in ticket:
+                pass
+        await asyncio.gather(work, return_exceptions=True)
+
+    asyncio.run(main())
+    assert not fleet.reserved
+    assert not fleet.parcels
+    assert not any(member.tickets for member in fleet.members)
+
+
 def test_a_dead_engine_takes_only_its_own_with_it(fleet):
     async def main():
         tickets = [fleet.submit(request(fleet, i, LONG)) for i in range(2)]
@@ -134,6 +223,7 @@ def test_a_dead_engine_takes_only_its_own_with_it(fleet):
             async for _ in tickets[0]:
                 pass
         assert victim.ready is None
+        assert fleet.places == fleet.settings.running
         assert (await answer(fleet, request(fleet, 0)))[0], "the other one works on"
         assert tickets[1] in fleet.running
         tickets[1].cancel()
@@ -151,7 +241,7 @@ def test_what_cannot_be_made_says_why(tmp_path):
         made(EngineSettings(tensor_parallel=2), replicas=2)
     with pytest.raises(ValueError, match="one engine on each GPU"):
         made(EngineSettings(device="cuda:1"), replicas=2)
-    with pytest.raises(ValueError, match=r"replicas=100000 is more than this machine's \d+ cores"):
+    with pytest.raises(ValueError, match=r"replicas=100000 is more than the \d+ cores"):
         made(EngineSettings(), replicas=100_000)
 
 
@@ -174,7 +264,31 @@ def test_the_server_answers_through_them_and_drains():
         assert server.wait(60) == 0
     finally:
         server.kill()
-    with pytest.raises(ProcessLookupError):
-        for _ in range(200):
-            os.killpg(server.pid, 0)
-            time.sleep(0.05)
+    assert soon(lambda: not anyone_in(server.pid)), "processes stay behind"
+
+
+def test_an_engine_that_cannot_be_started_again_is_tried_later(fleet, monkeypatch):
+    """The system has no process to give at first."""
+    tries = []
+    victim = fleet.members[0]
+    start = victim.start
+
+    def sometimes():
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError(24, "Too many open files")
+        start()
+
+    monkeypatch.setattr(victim, "start", sometimes)
+
+    async def main():
+        victim.process.kill()
+        while len(tries) < 1:
+            await asyncio.sleep(0.05)
+        assert fleet.open
+        assert (await answer(fleet, request(fleet, 0)))[0]
+        while victim.ready is None:
+            await asyncio.sleep(0.05)
+
+    serve(fleet, main())
+    assert len(tries) == 2

@@ -65,6 +65,10 @@ class Ticket:
         self.publish(None)
         self.wake()
 
+    def late(self) -> Expired:
+        """What is said of it when its deadline has passed."""
+        return Expired(f"the answer was not complete after {self.deadline - self.submitted:g} s")
+
     def publish(self, news: Update | Exception | None) -> None:
         if isinstance(news, Update):
             self.forwards += news.computed > 0
@@ -81,14 +85,14 @@ class Ticket:
 class Desk(ABC):
     """The part of an engine that its users see. `submit` from the event loop's thread; `run` does the work.
 
-    model: what is known of it; places: most requests in progress; budget: bytes that one of them may take; capacity: bytes for all of them.
+    model: what is known of it; budget: bytes that one request may take.
     on_round and on_end are told of every forward, and of every request's end ("stop", "length", "cancelled", "expired", "failed").
     """
 
-    def __init__(self, settings: EngineSettings, model: Transformer | Outline, tokenizer: Any, places: int, budget: int, capacity: int):
+    def __init__(self, settings: EngineSettings, model: Transformer | Outline, tokenizer: Any, budget: int):
         self.settings, self.model, self.tokenizer = settings, model, tokenizer
         self.longest = settings.length or model.config.max_length
-        self.places, self.budget, self.capacity = places, budget, capacity
+        self.budget = budget
         self.waiting: deque[Ticket] = deque()
         self.running: deque[Ticket] = deque()
         self.on_round: Callable[[Round], None] = lambda round: None
@@ -100,6 +104,21 @@ class Desk(ABC):
     @abstractmethod
     async def serve(self) -> None:
         """Let requests in, work on them, and return when there is nothing to do."""
+
+    @property
+    def places(self) -> int:
+        """Most requests in progress."""
+        return self.settings.running
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that all running requests may take."""
+        return self.budget
+
+    @property
+    def open(self) -> bool:
+        """Whether a new request would be worked on soon."""
+        return not (self.closing or self.stopped)
 
     @property
     def reserved(self) -> int:
@@ -144,10 +163,12 @@ class Desk(ABC):
             self.stopped = True
             raise
         finally:
-            for ticket in (*self.waiting, *self.running):
-                ticket.publish(Failed("the engine has stopped"))
+            left = (*self.waiting, *self.running)
             self.waiting.clear()
             self.running.clear()
+            for ticket in left:
+                ticket.publish(Failed("the engine has stopped"))
+                self.ended(ticket, "failed")
 
     async def drain(self, seconds: float) -> None:
         """Take no more requests; give those at hand `seconds` to end, and fail the rest."""
@@ -172,7 +193,7 @@ class Desk(ABC):
             for ticket in [t for t in queue if t.cancelled or t.deadline <= now]:
                 queue.remove(ticket)
                 if not ticket.cancelled:
-                    ticket.publish(Expired(f"the answer was not complete after {ticket.deadline - ticket.submitted:g} s"))
+                    ticket.publish(ticket.late())
                 self.ended(ticket, "cancelled" if ticket.cancelled else "expired")
 
     def admit(self) -> None:

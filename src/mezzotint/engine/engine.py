@@ -4,6 +4,7 @@ Every request is a run of its own (canvas, planners, random draws), so its token
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,10 @@ from mezzotint.engine.admission import available
 from mezzotint.engine.desk import Desk, Failed, Round, Ticket
 from mezzotint.engine.drawing import draw_all
 from mezzotint.engine.packing import Packed, packable
-from mezzotint.engine.run import Run, Update
+from mezzotint.engine.run import Request, Run, Update
 from mezzotint.engine.settings import EngineSettings
+from mezzotint.generation import default_recipe, fitted, load
+from mezzotint.models.outline import Outline
 from mezzotint.models.transformer import Transformer
 
 T = TypeVar("T")
@@ -25,7 +28,16 @@ R = TypeVar("R")
 
 
 def failed(error: Exception) -> Failed:
+    """What a run's error is to those who asked. Raises an error after which a GPU does nothing more: it ends the engine, not the run."""
+    if isinstance(error, torch.AcceleratorError):
+        raise error
     return error if isinstance(error, Failed) else Failed(f"{type(error).__name__}: {error}")
+
+
+def smallest(model: Transformer | Outline) -> Request:
+    """A request that goes through everything and takes next to nothing."""
+    recipe = fitted(default_recipe(model).with_(gen_length=8, block_length=8, steps=1), model.config)
+    return Request(((*model.config.stop_ids[:1], 0),), recipe)
 
 
 class Engine(Desk):
@@ -35,16 +47,22 @@ class Engine(Desk):
 
     def __init__(self, settings: EngineSettings):
         model, tokenizer = self._load(settings)
-        budget = settings.memory or available(model.device)
-        super().__init__(settings, model, tokenizer, settings.running, budget, budget)
+        super().__init__(settings, model, tokenizer, settings.memory or available(model.device))
         self._thread = ThreadPoolExecutor(1, "mezzotint-engine")
 
     def _load(self, settings: EngineSettings) -> tuple[Transformer, Any]:
         """The model and its tokenizer."""
-        from mezzotint.generation import load
-
         names = ("device", "dtype", "rope_scaling", "mask_id", "block_causal", "weights")
         return load(settings.model, **{name: getattr(settings, name) for name in names})
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Answer something, before the first request comes: it is not to pay for what is done once."""
+        ticket = Ticket(smallest(self.model), 0, 60.0)
+        while ticket.run is None or ticket.run.ask is not None:
+            [found] = self._forward([ticket])
+            if isinstance(found, Exception):
+                raise found
 
     async def serve(self) -> None:
         if not await self.step() and not self.closing:
@@ -68,7 +86,8 @@ class Engine(Desk):
 
     def ended(self, ticket: Ticket, reason: str) -> None:
         if ticket.run is not None:
-            ticket.run.close()
+            with contextlib.suppress(ValueError):  # where the engine was stopped, its forward may still be on its way
+                ticket.run.close()
         super().ended(ticket, reason)
 
     def _next_batch(self) -> list[Ticket]:

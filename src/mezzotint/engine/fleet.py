@@ -9,96 +9,79 @@ import atexit
 import contextlib
 import dataclasses
 import itertools
+import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import time
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
-from mezzotint.engine.admission import available
-from mezzotint.engine.desk import Desk, Failed, Round, Ticket
-from mezzotint.engine.engine import Engine
-from mezzotint.engine.run import Request, Update
+from mezzotint.engine.admission import Refused, available
+from mezzotint.engine.desk import Desk, Expired, Failed, Round, Ticket
+from mezzotint.engine.line import Line
+from mezzotint.engine.run import Request
 from mezzotint.engine.settings import EngineSettings
-from mezzotint.models.outline import Outline
+from mezzotint.engine.worker import Begin, Keep, Leave, News, Ready, Shelf, work
 
 TICK = 0.25
 """Seconds between two looks at the deadlines of requests that wait."""
 
+LONGEST_PAUSE = 60.0
+"""Seconds before an engine that could not be started again is tried once more; at first it is one, then twice as long each time."""
 
-@dataclass(frozen=True)
-class Ready:
-    """What an engine says of itself once it can work."""
-
-    outline: Outline
-    tokenizer: Any
-    budget: int
-
-
-@dataclass(frozen=True)
-class Begin:
-    """What an engine is told to do: a request, by the number it is known by, the bytes it may take and the seconds it has left."""
-
-    number: int
-    request: Request
-    size: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Leave:
-    """What an engine is told of a request that was given up."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class News:
-    """What an engine says of a request: what a step changed, why it failed, or how it ended."""
-
-    number: int
-    what: Update | Exception | str
+log = logging.getLogger("mezzotint.engine")
 
 
 class Member:
-    """One engine of a fleet, seen from the desk. tickets: its requests by number. ready: None until it can work."""
+    """One engine of a fleet, seen from the desk. tickets: its requests by number; ready: what it said, None while it cannot work."""
 
     def __init__(self, settings: EngineSettings, threads: int):
         self.settings, self.threads = settings, threads
         self.tickets: dict[int, Ticket] = {}
+        self.failures = 0
         self.start()
 
     def start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        """Begin a process. Raises OSError if the system gives none."""
         self.ready: Ready | None = None
-        self.line, there = context.Pipe()
-        self.process = context.Process(target=work, args=(self.settings, self.threads, there), daemon=True)
-        self.process.start()
-        there.close()
-
-    def hear(self) -> Any:
-        """What it says next. Raises EOFError if it has ended, ValueError if it cannot begin."""
+        self.shelf = Shelf()
+        self.line, theirs = Line.pair()
+        context = multiprocessing.get_context("spawn")
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
-            said = self.line.recv()
-        except OSError:
-            raise EOFError from None
-        if isinstance(said, Exception):
-            raise said
-        if isinstance(said, Ready):
-            self.ready = said
-        return said
+            self.process = context.Process(target=work, args=(self.settings, self.threads, theirs), daemon=True)
+            self.process.start()
+        except BaseException:
+            self.line.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
 
-    def say(self, what: Begin | Leave) -> None:
-        with contextlib.suppress(OSError):  # it has ended, and its line will say so
-            self.line.send(what)
+    def told_ready(self, ready: Ready) -> None:
+        """From now on it can work; if it is started again, with the memory it has now."""
+        self.ready, self.failures = ready, 0
+        self.settings = dataclasses.replace(self.settings, memory=ready.budget)
 
     @property
     def reserved(self) -> int:
         return sum(ticket.size for ticket in self.tickets.values())
+
+    def begin(self, number: int, ticket: Ticket, parcel: bytes) -> None:
+        grammar = ticket.request.grammar
+        name = None
+        if grammar is not None:
+            name = self.shelf.number_of(grammar)
+            if name is None:
+                name = number
+                self.shelf.put(name, grammar)
+                self.line.send(Keep(name, grammar))
+            self.shelf.take(name)
+        self.tickets[number] = ticket
+        self.line.send(Begin(number, parcel, name, ticket.size, max(1e-3, ticket.deadline - time.monotonic())))
 
 
 class Fleet(Desk):
@@ -116,20 +99,43 @@ class Fleet(Desk):
         threads = max(1, torch.get_num_threads() // replicas)
         self.members: list[Member] = []
         atexit.register(self.leave)
-        for number in range(replicas):
-            self.members.append(Member(dataclasses.replace(each, device=f"cuda:{number}") if cuda else each, threads))
         try:
-            ready = [member.hear() for member in self.members]
+            for number in range(replicas):
+                self.members.append(Member(dataclasses.replace(each, device=f"cuda:{number}") if cuda else each, threads))
+            for member in self.members:
+                said = member.line.first()
+                if isinstance(said, Exception):
+                    raise said
+                member.told_ready(said)
         except EOFError:
             self.leave()
             raise ValueError("an engine ended while it loaded the model; its own messages are above") from None
-        except Exception:
+        except BaseException:
             self.leave()
             raise
         self.numbers = itertools.count()
+        self.parcels: dict[Ticket, bytes] = {}
         self.places_of: dict[Ticket, tuple[Member, int]] = {}
-        budget = min(one.budget for one in ready)
-        super().__init__(settings, ready[0].outline, ready[0].tokenizer, replicas * settings.running, budget, replicas * budget)
+        first = self.members[0].ready
+        assert first is not None
+        super().__init__(settings, first.outline, first.tokenizer, min(member.ready.budget for member in self.members if member.ready))
+
+    @property
+    def places(self) -> int:
+        return self.settings.running * max(1, len(self.able))
+
+    @property
+    def capacity(self) -> int:
+        return self.budget * max(1, len(self.able))
+
+    @property
+    def able(self) -> list[Member]:
+        """The engines that can work now."""
+        return [member for member in self.members if member.ready]
+
+    @property
+    def open(self) -> bool:
+        return super().open and bool(self.able)
 
     def leave(self) -> None:
         """Let go of the engines, which then end."""
@@ -137,31 +143,42 @@ class Fleet(Desk):
         for member in self.members:
             member.line.close()
 
+    def close(self) -> None:
+        super().close()
+        self.leave()
+
+    def submit(self, request: Request) -> Ticket:
+        rest = {f.name: getattr(request, f.name) for f in dataclasses.fields(request) if f.name not in ("pieces", "recipe", "grammar")}
+        try:
+            parcel = pickle.dumps((request.pieces, request.recipe, rest))
+        except Exception as error:
+            raise Refused(f"the request cannot be sent to another process: {error}") from None
+        ticket = super().submit(request)
+        self.parcels[ticket] = parcel
+        return ticket
+
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
         for member in self.members:
-            loop.add_reader(member.line.fileno(), self.hear, member)
+            member.line.attach(lambda member=member: self.hear(member))
         try:
             await super().run()
         finally:
             for member in self.members:
-                if not member.line.closed:
-                    loop.remove_reader(member.line.fileno())
+                member.line.detach()
 
     async def serve(self) -> None:
-        if self.stopped:
-            raise Failed("every engine has ended, and could not be started again")
         self.sweep()
         self.admit()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._work.wait(), TICK)
+            async with asyncio.timeout(TICK):
+                await self._work.wait()
 
     def room(self, ticket: Ticket) -> bool:
         return self.free(ticket) is not None
 
     def free(self, ticket: Ticket) -> Member | None:
-        """The engine with the fewest requests, if it can take one more."""
-        able = [m for m in self.members if m.ready and len(m.tickets) < self.settings.running and m.reserved + ticket.size <= m.ready.budget]
+        """The engine with the fewest requests, of several the one that has not had one for longest, if it can take one more."""
+        able = [m for m in self.able if len(m.tickets) < self.settings.running and m.reserved + ticket.size <= self.budget]
         return min(able, key=lambda member: len(member.tickets), default=None)
 
     def let_in(self, ticket: Ticket) -> None:
@@ -169,67 +186,86 @@ class Fleet(Desk):
         assert member is not None
         super().let_in(ticket)
         number = next(self.numbers)
-        member.tickets[number] = ticket
         self.places_of[ticket] = member, number
-        member.say(Begin(number, ticket.request, ticket.size, max(1e-3, ticket.deadline - time.monotonic())))
+        member.begin(number, ticket, self.parcels[ticket])
+        self.members.remove(member)
+        self.members.append(member)
 
     def ended(self, ticket: Ticket, reason: str) -> None:
+        del self.parcels[ticket]
         if ticket in self.places_of:
             member, number = self.places_of.pop(ticket)
             if member.tickets.pop(number, None) is not None:
-                member.say(Leave(number))
+                member.line.send(Leave(number))
         super().ended(ticket, reason)
 
     def hear(self, member: Member) -> None:
-        """Something was said by an engine: many things at once, or its end."""
+        """Something was said by an engine, or it has ended."""
         try:
-            said = member.hear()
-        except (EOFError, ValueError) as error:
-            self.lost(member, error)
-            return
-        for what in said if isinstance(said, list) else ():
-            if isinstance(what, Round):
-                self.on_round(what)
-            elif what.number in member.tickets:
-                self.told(member, what)
+            for what in member.line.receive():
+                self.heed(member, what)
+        except EOFError:
+            self.lost(member, "it has ended")
         self.wake()
+
+    def heed(self, member: Member, what: Any) -> None:
+        if isinstance(what, Ready):
+            member.told_ready(what)
+            log.warning("an engine works again (process %s)", member.process.pid)
+        elif isinstance(what, Exception):
+            self.lost(member, str(what))
+        else:
+            for news in what:
+                if isinstance(news, Round):
+                    self.on_round(news)
+                elif news.number in member.tickets:
+                    self.told(member, news)
 
     def told(self, member: Member, news: News) -> None:
         ticket = member.tickets[news.number]
-        if not isinstance(news.what, str):
+        if isinstance(news.what, Expired):
+            ticket.publish(ticket.late())
+        elif not isinstance(news.what, str):
             ticket.publish(news.what)
-            return
-        del member.tickets[news.number]
-        self.running.remove(ticket)
-        ticket.publish(None)
-        self.ended(ticket, news.what)
+        else:
+            del member.tickets[news.number]
+            self.running.remove(ticket)
+            ticket.publish(None)
+            self.ended(ticket, news.what)
 
-    def lost(self, member: Member, error: Exception) -> None:
-        """An engine has ended: so have its requests. One that never worked is not tried again."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(member.line.fileno())
+    def lost(self, member: Member, why: str) -> None:
+        """An engine has ended: so have its requests. It is started again after a pause that grows while that fails."""
+        if member.line.loop is None:
+            return
         member.line.close()
+        member.ready = None
         lost, member.tickets = list(member.tickets.values()), {}
         for ticket in lost:
             self.running.remove(ticket)
             ticket.publish(Failed("the engine that worked on this answer has ended; ask again"))
             self.ended(ticket, "failed")
-        if member.ready and not self.closing:
-            member.start()
-            loop.add_reader(member.line.fileno(), self.hear, member)
-        else:
-            self.members.remove(member)
-            self.stopped = not self.members
-        self.wake()
+        pause = min(2.0**member.failures, LONGEST_PAUSE)
+        log.warning("an engine is lost (process %s): %s; %d requests failed; it is started again in %.0f s", member.process.pid, why, len(lost), pause)
+        member.failures += 1
+        asyncio.get_running_loop().call_later(pause, self.restart, member)
 
-    def close(self) -> None:
-        super().close()
-        self.leave()
+    def restart(self, member: Member) -> None:
+        member.process.join(0)
+        if self.closing:
+            return
+        try:
+            member.start()
+        except OSError as error:
+            log.warning("an engine could not be started: %s", error)
+            member.failures += 1
+            asyncio.get_running_loop().call_later(min(2.0**member.failures, LONGEST_PAUSE), self.restart, member)
+            return
+        member.line.attach(lambda: self.hear(member))
 
 
 def refuse(settings: EngineSettings, replicas: int) -> None:
     """Raises ValueError for what can be seen to be impossible before any process is started."""
-    device, cores = torch.device(settings.device), os.cpu_count() or 1
+    device, cores = torch.device(settings.device), cores_here()
     if settings.tensor_parallel > 1:
         raise ValueError(f"replicas={replicas} and tensor_parallel={settings.tensor_parallel} go together on a Ray cluster only; add --ray")
     if device.type == "cuda" and device.index is not None:
@@ -237,78 +273,9 @@ def refuse(settings: EngineSettings, replicas: int) -> None:
     if device.type == "cuda" and torch.cuda.device_count() < replicas:
         raise ValueError(f"replicas={replicas} needs as many GPUs, there are {torch.cuda.device_count()}")
     if device.type == "cpu" and replicas > cores:
-        raise ValueError(f"replicas={replicas} is more than this machine's {cores} cores")
+        raise ValueError(f"replicas={replicas} is more than the {cores} cores there are for this process")
 
 
-class Sent(Ticket):
-    """A ticket whose news goes to the desk."""
-
-    def __init__(self, begin: Begin, post: "Post"):
-        super().__init__(begin.request, begin.size, begin.seconds)
-        self.number, self.post = begin.number, post
-
-    def publish(self, news: Update | Exception | None) -> None:
-        if news is not None:
-            self.post.put(News(self.number, news))
-
-
-class Post:
-    """What is said in one turn of the event loop goes out together."""
-
-    def __init__(self, line: Connection):
-        self.line, self.bag = line, list[Round | News]()
-
-    def put(self, what: Round | News) -> None:
-        if not self.bag:
-            asyncio.get_running_loop().call_soon(self.send)
-        self.bag.append(what)
-
-    def send(self) -> None:
-        said, self.bag = self.bag, []
-        with contextlib.suppress(OSError):  # the desk has gone, and the line will say so
-            self.line.send(said)
-
-
-async def obey(engine: Engine, line: Connection) -> None:
-    """Do what the desk says until it has gone."""
-    post, tickets = Post(line), dict[int, Sent]()
-    loop = asyncio.get_running_loop()
-    work = asyncio.create_task(engine.run())
-
-    def hear() -> None:
-        try:
-            what = line.recv()
-        except (EOFError, OSError):
-            work.cancel()
-            return
-        if isinstance(what, Begin):
-            tickets[what.number] = Sent(what, post)
-            engine.enqueue(tickets[what.number])
-        elif what.number in tickets:
-            tickets[what.number].cancelled = True
-            engine.wake()
-
-    def ended(ticket: Ticket, reason: str) -> None:
-        assert isinstance(ticket, Sent)
-        del tickets[ticket.number]
-        post.put(News(ticket.number, reason))
-
-    engine.on_round, engine.on_end = post.put, ended
-    loop.add_reader(line.fileno(), hear)
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
-
-
-def work(settings: EngineSettings, threads: int, line: Connection) -> None:
-    """The life of an engine's process. Signals that reach all of them are for the desk, which knows when there is nothing left to answer."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    try:
-        engine = Engine(settings)
-        line.send(Ready(Outline(engine.model.config, engine.model.dtype), engine.tokenizer, engine.budget))
-    except (ValueError, OSError) as error:
-        line.send(error)
-        return
-    with contextlib.suppress(BrokenPipeError):
-        asyncio.run(obey(engine, line))
+def cores_here() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

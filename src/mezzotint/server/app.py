@@ -14,6 +14,7 @@ from mezzotint import __version__
 from mezzotint.engine import Chosen, Desk, made
 from mezzotint.engine import Request as Asked
 from mezzotint.engine.admission import check
+from mezzotint.engine.engine import smallest
 from mezzotint.engine.gap import left, surest
 from mezzotint.grammar.automaton import Automaton
 from mezzotint.grammar.compiling import Compiler, CompilerBusy
@@ -45,7 +46,7 @@ class Service:
         self.compiler = Compiler(engine.tokenizer, engine.model.config.stop_ids, settings.grammar_seconds, settings.grammar_states)
         self.work: asyncio.Task | None = None
         self.warm = False
-        for asked in (self.first, self.usual):
+        for asked in (smallest(engine.model), self.usual):
             check(engine.model, asked, engine.longest, engine.budget)
 
     @asynccontextmanager
@@ -62,15 +63,8 @@ class Service:
 
     async def warm_up(self) -> None:
         """One short answer, so that the first client does not pay for what is done once."""
-        async for _ in self.engine.submit(self.first):
+        async for _ in self.engine.submit(smallest(self.engine.model)):
             pass
-
-    @property
-    def first(self) -> Asked:
-        """What the engine is warmed up with."""
-        model = self.engine.model
-        recipe = plan.fitted(plan.default_recipe(model).with_(gen_length=8, block_length=8, steps=1), model.config)
-        return Asked(((*model.config.stop_ids[:1], 0),), recipe)
 
     @property
     def usual(self) -> Asked:
@@ -399,7 +393,7 @@ def create_app(settings: ServerSettings | None = None, engine: Desk | None = Non
     @app.get("/ready")
     async def ready() -> JSONResponse:
         """Whether new requests are taken."""
-        able = service.alive and service.warm and not engine.closing
+        able = service.alive and service.warm and engine.open
         return JSONResponse({"status": "ready" if able else "not ready"}, 200 if able else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
