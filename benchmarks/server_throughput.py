@@ -138,13 +138,14 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}), help="engines (default: one, and one for every core)")
     parser.add_argument("--requests", type=int, default=48, help="requests of one sample")
     parser.add_argument("--recipes", nargs="+", default=RECIPES, metavar="NAME[+FIELD=VALUE...]")
+    parser.add_argument("--task", default="math", help="built-in task whose questions are asked (default: math)")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one sample of 16 requests")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     args = parser.parse_args()
     requests, samples = (16, 1) if args.quick else (args.requests, args.samples)
-    prompts = [question.prompt for question in questions("lists", requests)]
+    prompts = [question.prompt for question in questions(args.task, requests)]
     recipes = {text: read(text, args.max_tokens) for text in args.recipes}
     rest = {"clients": args.clients, "samples": samples}
     settings = EngineSettings(args.model, args.device, args.dtype, running=args.clients)
@@ -155,7 +156,7 @@ def main() -> None:
         http = asyncio.run(through_http([*command, "--replicas", str(replicas)], prompts, recipes, args.max_tokens, **rest))
         engine = asyncio.run(through_engine(settings, replicas, prompts, recipes, args.max_tokens, **rest))
         found.append({"replicas": replicas, "http": http, "engine": engine})
-    asked = {"clients": args.clients, "requests": requests, "max_tokens": args.max_tokens, "recommended": RECOMMENDED}
+    asked = {"clients": args.clients, "requests": requests, "task": args.task, "max_tokens": args.max_tokens, "recommended": RECOMMENDED}
     print(json.dumps(headline(found) | asked | {"rows": found} | stamp()))
 
 
