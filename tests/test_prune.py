@@ -545,7 +545,7 @@ def test_a_given_calibration_keeps_its_views(tiny, ids):
     pruner = SinkAwarePruner(tiny["llada"], Calibration(Calibration.of(ids).samples, seed=5, views=1, drawn=drawn), settings=FLOPS)
     assert (pruner.data.seed, pruner.data.views, len(pruner.data.samples)) == (5, 1, 6)
     assert torch.equal(pruner.data.drawn, drawn[:6])
-    assert all(torch.equal(e.tokens, ids[:6]) for e in pruner.exposures())
+    assert all(torch.equal(e.tokens, ids[:6]) for e in pruner.exposures(pruner.settings))
 
 
 def test_every_seed_the_commands_take_is_taken(tiny, ids):
@@ -639,3 +639,29 @@ def test_the_bytes_of_quantised_weights_are_counted_with_their_scales(tiny):
     rows = sum(linear.out_features for layer in layers_of(model) for linear in matrices(layer).values())
     saved = stored_bytes(model) - stored_bytes(small)
     assert 3 * weights - 16 * rows <= saved < 3 * weights  # scales, and zero points where the scheme has them
+
+
+def test_a_journal_survives_damage_and_serves_one_run(tmp_path):
+    journal = Journal(tmp_path / "j", {})
+    journal.put("plan", {}, {"units": [1]})
+    assert journal.info("plan") == {"units": [1]}
+    (tmp_path / "j" / "plan.safetensors").write_bytes(b"")
+    assert journal.info("plan") == {}
+    with journal.held(), pytest.raises(ValueError, match="in use by another run"), Journal(tmp_path / "j", {}).held():
+        pass
+    with Journal(tmp_path / "j", {}).held():
+        pass
+
+
+@pytest.mark.parametrize("method", ["fisher", "movement"])
+def test_gradients_do_not_depend_on_which_samples_run_together(tiny, ids, method):
+    found = [sparsify(tiny["llada"], ids[:6], Sparsity(method, batch=batch)).model for batch in (1, 3)]
+    for one, other in zip(*(model.parameters() for model in found), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_would_be_ignored_is_refused(tiny, ids):
+    with pytest.raises(ValueError, match="noise='banana' is unknown; accepted: auto, steps, uniform"):
+        SinkAwarePruner(tiny["llada"], ids, noise="banana")
+    with pytest.raises(ValueError, match="rule has no effect with importance='reconstruction'"):
+        SinkAwarePruner(tiny["llada"], ids, rule=SinkRule())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STRUCTURED = ("ranking", "importance", "repair", "grouping", "allocation", "cost", "length")
 SPARSE = ("method", "sparsity", "pattern")
-AFTERWARDS = ("run", "command", "json", "out", "strict", "device", "compact", "quantise")
+AFTERWARDS = ("run", "command", "json", "out", "strict", "compact", "quantise")
 """Options that change nothing of what a run computes, so an interrupted one goes on when they differ."""
 
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     identity |= {k: v for k, v in vars(args).items() if k not in (*AFTERWARDS, *(["quality_drop_threshold"] if preset.sparsity else []))}
     journal = Journal(out.with_name(out.name + ".journal"), identity)
     pruner = SinkAwarePruner(model, list(samples[0]), validation_data=list(samples[1]), seed=args.seed)
-    with bar() as progress:
+    with journal.held(), bar() as progress:
         tasks: dict[str, Any] = {}
 
         def tell(stage: str, done: int, total: int) -> None:

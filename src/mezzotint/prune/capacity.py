@@ -56,7 +56,9 @@ def nest(pruner: SinkAwarePruner, levels: Sequence[float] = (1.0, 0.85, 0.7)) ->
         raise ValueError(f"levels={tuple(levels)!r} must lie in (0, 1] and have 1 among them")
     settings = dataclasses.replace(pruner.settings, grouping="group")
     shapes = [shape_of(layer) for layer in layers_of(pruner.model)]
-    found = orders(pruner.model, pruner.exposures(), settings, relative(pruner.analyze_attention_dynamics().instability, [shape.heads for shape in shapes]))
+    found = orders(
+        pruner.model, pruner.exposures(settings), settings, relative(pruner.analyze_attention_dynamics().instability, [shape.heads for shape in shapes])
+    )
     ordered = copy.deepcopy(pruner.model, {id(p): p for p in pruner.model.parameters()})
     neuron_order = [torch.tensor(order[::-1]) for order in found.neurons]
     head_order = []

@@ -25,14 +25,14 @@ def gradient_scores(
             linear.weight = torch.nn.Parameter(linear.weight.detach().clone(), requires_grad=True)
     for number, batch in batches:
         clean = torch.stack([sample.ids for sample in samples[number - len(batch[0].tokens) : number]])
-        for exposure in batch:
-            masked = (exposure.tokens == mask_id) & (clean != mask_id)
+        for tokens, truth in ((row[None], sample[None]) for exposure in batch for row, sample in zip(exposure.tokens, clean, strict=True)):
+            masked = (tokens == mask_id) & (truth != mask_id)
             if not masked.any():
                 continue
             with torch.enable_grad():
-                logits = model(exposure.tokens.to(model.device), predict=torch.arange(clean.shape[1]))
-                cost = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), clean.to(logits.device), reduction="none")
-                loss = (cost * masked.to(cost.device)).sum() / masked.float().mean() / masked.numel()
+                logits = model(tokens.to(model.device), predict=torch.arange(truth.shape[1]))
+                cost = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), truth.to(logits.device), reduction="none")
+                loss = (cost * masked.to(cost.device)).sum() / masked.sum()
             loss.backward()
             for layer, sums in zip(linears, total, strict=True):
                 for name, linear in layer.items():

@@ -1,7 +1,10 @@
 """What a long pruning run has finished, on disk, so that an interrupted one goes on where it was."""
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,27 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(marker, text)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """For one run alone. Raises ValueError if another holds it."""
+        if self.folder is None:
+            yield
+            return
+        with (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(f"{self.folder} is in use by another run") from None
+            yield
+
     def put(self, name: str, tensors: dict[str, Tensor], info: dict[str, Any] | None = None) -> None:
         if self.folder is None:
             return
         target = self.folder / f"{name}.safetensors"
         partial = target.with_suffix(".partial")
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial, {"info": json.dumps(info or {})})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, target)
 
     def get(self, name: str) -> dict[str, Tensor] | None:
@@ -41,11 +59,15 @@ class Journal:
             return None
 
     def info(self, name: str) -> dict[str, Any]:
+        """What was said of it, empty if nothing was put (or the file is damaged)."""
         path = self.path(name)
-        if path is None:
+        try:
+            if path is None:
+                return {}
+            with safe_open(path, framework="pt") as file:
+                return json.loads((file.metadata() or {}).get("info", "{}"))
+        except (SafetensorError, OSError):
             return {}
-        with safe_open(path, framework="pt") as file:
-            return json.loads((file.metadata() or {}).get("info", "{}"))
 
     def path(self, name: str) -> Path | None:
         path = None if self.folder is None else self.folder / f"{name}.safetensors"

@@ -19,7 +19,7 @@ from mezzotint.evaluation.comparison import Difference, Likelihood, closeness, l
 from mezzotint.models.quantised import quantise
 from mezzotint.models.transformer import Transformer
 from mezzotint.prune import speed
-from mezzotint.prune.calibration import Calibration, Exposure, exposures, spans
+from mezzotint.prune.calibration import NOISES, Calibration, Exposure, exposures, spans
 from mezzotint.prune.groundwork import Groundwork, Tell, relative
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import layers_of
@@ -111,10 +111,14 @@ class SinkAwarePruner:
         strange = [layer for layer in self.settings.protect if not 0 <= layer < len(layers)]
         if strange:
             raise ValueError(f"protect={strange[0]} is not a layer; the model has {len(layers)}")
+        if noise not in ("auto", *NOISES):
+            raise ValueError(f"noise={noise!r} is unknown; accepted: auto, {', '.join(NOISES)}")
+        if rule is not None and self.settings.importance != "energy":
+            raise ValueError(f"rule has no effect with importance={self.settings.importance!r}, which weighs all positions alike; choose importance='energy'")
         self.noise = noise if noise != "auto" else "uniform" if model.config.family == "dream" else "steps"
         self.checks = masked_rows([(s.ids, s.start, s.end) for s in checked], model.config.mask_id, draws=draws, seed=seed, batch=batch)
         self._analyses: dict[int, Analysis] = {}
-        self._exposures: list[Exposure] | None = None
+        self._exposures: dict[bool, list[Exposure]] = {}
         self._dense: Likelihood | None = None
         self._ground: tuple[tuple[Structured, list[int]], Groundwork] | None = None
 
@@ -207,20 +211,20 @@ class SinkAwarePruner:
             raise ThresholdError(f"quality_drop_threshold={bound} would be passed: {what} {difference.relative:.3f}")
         return difference
 
-    def exposures(self) -> list[Exposure]:
-        """Noised calibration forwards with the weights that sinks leave, from the dense model."""
-        if self._exposures is None:
-            self._exposures = []
+    def exposures(self, settings: Structured) -> list[Exposure]:
+        """Noised calibration forwards; for an importance that weighs positions, with the weights that sinks leave, from the dense model."""
+        weighed = settings.importance == "energy"
+        if weighed not in self._exposures:
+            self._exposures[weighed] = []
             groups: dict[int, list[int]] = {}
             for number, sample in enumerate(self.data.samples):
                 groups.setdefault(len(sample.ids), []).append(number)
             for numbers in groups.values():
                 part = dataclasses.replace(self.data.some(numbers), views=min(self.data.views, self.views))
-                for _, some in exposures(
-                    self.model, part, noise=self.noise, clean=False, rule=self.rule, average="per_step", instability=False, batch=self.batch
-                ):
-                    self._exposures += some
-        return self._exposures
+                rule = self.rule if weighed else None
+                forwards = exposures(self.model, part, noise=self.noise, clean=False, rule=rule, average="per_step", instability=False, batch=self.batch)
+                self._exposures[weighed] += [exposure for _, some in forwards for exposure in some]
+        return self._exposures[weighed]
 
     def groundwork(self, settings: Structured, dense: Transformer, dropped: list[int], journal: Journal, report: Tell) -> Groundwork:
         """What plans are made from; kept for the next call with these settings. dense: the model without the layers that are `dropped`."""
@@ -231,7 +235,7 @@ class SinkAwarePruner:
             protect = [survivors.index(i) for i in settings.protect if i in survivors]
             some = [(s.ids, s.start, s.end) for s in self.data.samples[:PROBED]]
             rows = masked_rows(some, self.model.config.mask_id, draws=1, seed=self.seed + 2, batch=self.batch)
-            ground = Groundwork(self.model, dense, settings, self.exposures(), restless, protect, rows, journal, report)
+            ground = Groundwork(self.model, dense, settings, self.exposures(settings), restless, protect, rows, journal, report)
             self._ground = (settings, dropped), ground
         return self._ground[1]
 
@@ -243,7 +247,7 @@ class SinkAwarePruner:
         difference = paired_increase(changed, dense)
         before, after = size_of(self.model), size_of(pruned)
         s, c = self.settings, self.model.config
-        length = min(s.length, c.max_length)
+        length = getattr(pruned, "report", {}).get("length", min(s.length, c.max_length))
         work = [flops(c, [shape_of(layer) for layer in layers_of(m)], length, min(s.predicted, length)) for m in (self.model, pruned)]
         found = {
             "quality_drop": difference.relative,

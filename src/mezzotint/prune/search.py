@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,7 +32,7 @@ class Search:
         self.history: list[dict[str, Any]] = []
         self.dense, self.dropped = self.thin()
         self.ground = pruner.groundwork(settings, self.dense, self.dropped, journal, tell)
-        self.walker = Walker(self.dense, pruner.exposures(), settings, self.ground.instability, self.drop, journal, tell)
+        self.walker = Walker(self.dense, pruner.exposures(settings), settings, self.ground.instability, self.drop, journal, tell)
 
     def thin(self) -> tuple[Transformer, list[int]]:
         """Without the layers that may go, least influence first, while they cost at most half of the quality that may be lost."""
@@ -75,7 +74,7 @@ class Search:
                 high = aim
             else:
                 high = aim
-            aim = (low + high) / 2
+            aim = low + (high - low) * (0.5 if low > 1 else min(0.9, math.sqrt(goal.quality_drop_threshold / drop)))
         if self.found is None:
             walk = Walk(twin(self.dense), [Kept.everything(s) for s in self.ground.shapes], [], [])
             settle(walk.model)
@@ -84,7 +83,7 @@ class Search:
 
     def attempt(self, name: str, aim: float, *, careful: bool) -> tuple[float, float, float]:
         """One plan carried out, and kept if it is the best so far: quality lost, speed, and the speed that was planned."""
-        plan = self.recall(f"{name}-plan", lambda: self.ground.plan_for(aim))
+        plan, aim = self.recall(f"{name}-plan", aim)
         planned = self.ground.price.speedup(plan, self.ground.choices)
         walk = self.walker.walk(plan, name, self.allowances(plan) if careful else None)
         drop, reached = self.drop(walk.model), self.measured(walk.model)
@@ -113,12 +112,14 @@ class Search:
         target = self.goal.target_speedup
         return new > old if old < target else target <= new < old
 
-    def recall(self, name: str, make: Callable[[], Plan]) -> Plan:
-        """A plan from the journal, or a new one that is put there."""
+    def recall(self, name: str, aim: float) -> tuple[Plan, float]:
+        """A plan from the journal with the speed it was made for, or a new one that is put there."""
         found = self.journal.info(name)
-        plan = Plan(tuple(found["units"]), tuple(found["neurons"])) if found else make()
-        self.journal.put(name, {}, {"units": plan.units, "neurons": plan.neurons})
-        return plan
+        if found:
+            return Plan(tuple(found["units"]), tuple(found["neurons"])), found["aim"]
+        plan = self.ground.plan_for(aim)
+        self.journal.put(name, {}, {"units": plan.units, "neurons": plan.neurons, "aim": aim})
+        return plan, aim
 
     def report(self, reached: float, drop: float, walk: Walk) -> dict[str, Any]:
         before, after = size_of(self.original), size_of(walk.model)
@@ -147,7 +148,7 @@ class Search:
 @torch.no_grad()
 def block_influence(pruner: "SinkAwarePruner") -> Float[Tensor, " layers"]:
     """1 - cosine of what enters and leaves each layer, averaged (ShortGPT, arXiv 2403.03853)."""
-    stream = Stream(pruner.model, [e.tokens for e in pruner.exposures()])
+    stream = Stream(pruner.model, [e.tokens for e in pruner.exposures(pruner.settings)])
     found = []
     for _ in layers_of(pruner.model):
         before = stream.x

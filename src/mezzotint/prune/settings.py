@@ -17,9 +17,9 @@ COSTS = ("measured", "flops")
 class Structured:
     """Removal of heads and MLP neurons (and, on request, layers).
 
-    ranking: which heads go first: "instability" (they spend attention on sinks that move), "importance" (they add little), "combined" (the difference of the
-        two, importance times `weight`). importance: how much a head or neuron adds, "reconstruction" (what is left once the others make up for it),
-        "energy" (sinks weighed down) or "fluctuation".
+    ranking: which heads go first: "importance" (they add little), "instability" (they spend attention on sinks that move) or "combined" (the difference of the
+        two, importance times `weight`; on the bundled model importance alone loses least).
+    importance: how much a head or neuron adds, "reconstruction" (what is left once the others make up for it), "energy" (sinks weighed down) or "fluctuation".
     repair: "refit" (the rest is fitted to make up for what goes), "bias" (its mean only) or "none".
     grouping: with shared keys (GQA), "balanced" takes a head of every group, "group" a key head with all that use it.
     most: the largest share of a layer's heads or neurons that may go. multiple: kept neurons are a multiple of it (0: 64 from a width of 2,048 on, else 8).
@@ -30,7 +30,7 @@ class Structured:
     revised towards the speed, and again towards the quality.
     """
 
-    ranking: str = "combined"
+    ranking: str = "importance"
     importance: str = "reconstruction"
     weight: float = 1.0
     repair: str = "refit"
