@@ -58,7 +58,7 @@ async def loop(answer: Answer, requests: int, clients: int) -> tuple[int, float]
     return tokens, time.perf_counter() - begun
 
 
-async def in_turns(answers: dict[str, Answer], requests: int, clients: int, samples: int) -> dict[str, dict[str, Any]]:
+async def in_turns(answers: dict[str, Answer], requests: int, clients: int, samples: int) -> list[dict[str, Any]]:
     """For every recipe one at a time and all at once, the recipes taking turns within every sample, after a warm-up."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in answers}
     for answer in answers.values():
@@ -70,20 +70,23 @@ async def in_turns(answers: dict[str, Answer], requests: int, clients: int, samp
             if alone != together:
                 raise RuntimeError(f"{name}: {alone} tokens alone, {together} together; answers must not depend on their company")
             found[name].append((alone / alone_seconds, together / together_seconds))
+    return [row(name, pairs) for name, pairs in found.items()]
+
+
+def row(recipe: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    ratios = [together / alone for alone, together in pairs]
     return {
-        name: {
-            "tokens_per_second_alone": statistics.median(alone for alone, _ in pairs),
-            "tokens_per_second_together": statistics.median(together for _, together in pairs),
-            "ratio": statistics.median(together / alone for alone, together in pairs),
-            "ratio_samples": [together / alone for alone, together in pairs],
-        }
-        for name, pairs in found.items()
+        "recipe": recipe,
+        "tokens_per_second_alone": statistics.median(alone for alone, _ in pairs),
+        "tokens_per_second_together": statistics.median(together for _, together in pairs),
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
     }
 
 
 async def through_engine(
     settings: EngineSettings, replicas: int, prompts: Sequence[str], recipes: dict[str, mz.Recipe], max_tokens: int, **rest: int
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """Without HTTP."""
     engine = made(settings, replicas)
     work = asyncio.create_task(engine.run())
@@ -103,7 +106,7 @@ async def through_engine(
         engine.close()
 
 
-async def through_http(command: Sequence[str], prompts: Sequence[str], recipes: dict[str, mz.Recipe], max_tokens: int, **rest: int) -> dict[str, Any]:
+async def through_http(command: Sequence[str], prompts: Sequence[str], recipes: dict[str, mz.Recipe], max_tokens: int, **rest: int) -> list[dict[str, Any]]:
     """Through a server of its own, which shares this machine with the clients."""
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -151,24 +154,23 @@ def main() -> None:
     settings = EngineSettings(args.model, args.device, args.dtype, running=args.clients)
     given = [part for name in ("model", "device", "dtype") if (value := getattr(args, name)) for part in (f"--{name}", value)]
     command = [sys.executable, "-m", "mezzotint", "serve", "--port", "0", "--json", "--running", str(args.clients), *given]
-    found = []
+    found: list[dict[str, Any]] = []
     for replicas in args.replicas:
         http = asyncio.run(through_http([*command, "--replicas", str(replicas)], prompts, recipes, args.max_tokens, **rest))
         engine = asyncio.run(through_engine(settings, replicas, prompts, recipes, args.max_tokens, **rest))
-        found.append({"replicas": replicas, "http": http, "engine": engine})
+        found += [{"through": way, "replicas": replicas, **row} for way, rows in (("http", http), ("engine", engine)) for row in rows]
     asked = {"clients": args.clients, "requests": requests, "task": args.task, "max_tokens": args.max_tokens, "recommended": RECOMMENDED}
     print(json.dumps(headline(found) | asked | {"rows": found} | stamp()))
 
 
 def headline(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The recommended recipe with the most engines, over HTTP."""
-    most, one = max(rows, key=lambda row: row["replicas"]), min(rows, key=lambda row: row["replicas"])
-    best = most["http"].get(RECOMMENDED)
-    if best is None:
+    mine = {row["replicas"]: row for row in rows if row["through"] == "http" and row["recipe"] == RECOMMENDED}
+    if not mine:
         return {}
-    found = {"replicas": most["replicas"], "ratio": best["ratio"]}
-    alone = one["http"][RECOMMENDED]["tokens_per_second_alone"]
-    return found | ({"ratio_to_one_engine": best["tokens_per_second_together"] / alone} if one["replicas"] == 1 else {})
+    best = mine[max(mine)]
+    found = {"replicas": best["replicas"], "ratio": best["ratio"]}
+    return found | ({"ratio_to_one_engine": best["tokens_per_second_together"] / mine[1]["tokens_per_second_alone"]} if 1 in mine else {})
 
 
 def read(text: str, max_tokens: int) -> mz.Recipe:
