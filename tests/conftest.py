@@ -1,6 +1,7 @@
 """Shared pieces: shape checking, the golden folder, tiny models, and the count of golden cases that ran."""
 
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -51,3 +52,15 @@ def pytest_testnodedown(node, error):
 def pytest_terminal_summary(terminalreporter):
     if RAN:
         terminalreporter.write_line("golden cases: " + ", ".join(f"{kind} {count}" for kind, count in sorted(RAN.items())))
+
+
+def empties(group: int, seconds: float = 10) -> bool:
+    """Whether a process group has nobody left, soon."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from conftest import empties
 
 import mezzotint as mz
 from mezzotint.appending import open_to_append
@@ -16,6 +17,7 @@ from mezzotint.batch.job import Job, conditions
 from mezzotint.batch.output import Output
 from mezzotint.batch.questions import Question, Unanswerable, questions, read_line
 from mezzotint.engine import Engine, EngineSettings
+from mezzotint.engine.fleet import cores_here
 from mezzotint.recipe import Recipe
 
 RECIPE = mz.Recipe(gen_length=32, block_length=16, commit=mz.Threshold(0.9))
@@ -219,6 +221,31 @@ def test_kill_9_loses_nothing_and_doubles_nothing(tmp_path, engine):
     assert sorted(row["id"] for row in rows) == sorted(f"q{i}" for i in range(14))
     undisturbed, _, _ = answer(engine, source, tmp_path / "whole.jsonl", Recipe(gen_length=32, block_length=16))
     assert {row["id"]: row["text"] for row in rows} == {id: row["text"] for id, row in undisturbed.items()}
+
+
+@pytest.mark.parametrize(("number", "replicas"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
+def test_a_stopped_batch_ends_quietly(tmp_path, number, replicas):
+    """While it waits for answers: no traceback, nobody stays behind, and what was answered is there."""
+    if int(replicas) > cores_here():
+        pytest.skip("needs two cores")
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write(source, [{"prompt": "Copy these words: amber coral", "diffusion": {"gen_length": 512 * (i > 2) or 16, "early_stop": "off"}} for i in range(14)])
+    words = command("--input", str(source), "--output", str(target), "--running", "2", "--replicas", replicas)
+
+    def interruptible():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background ignores it, and children inherit that
+
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=interruptible)
+    until = time.monotonic() + 300
+    while (not target.exists() or target.read_bytes().count(b"\n") < 2) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "destroyed" not in said
+    assert target.read_bytes().endswith(b"\n")
+    assert empties(process.pid), "processes stay behind"
 
 
 @pytest.mark.parametrize(

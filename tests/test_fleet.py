@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
+from conftest import empties
 
 import mezzotint as mz
 from mezzotint.engine import Expired, Failed, Fleet, Refused, Request, made
@@ -65,21 +65,6 @@ def serve(fleet, *jobs):
             await asyncio.gather(work, return_exceptions=True)
 
     return asyncio.run(main())
-
-
-def anyone_in(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def soon(what) -> bool:
-    until = time.monotonic() + 10
-    while not (found := what()) and time.monotonic() < until:
-        time.sleep(0.05)
-    return found
 
 
 def test_both_ends_of_a_line_may_speak_at_length_at_once():
@@ -216,8 +201,8 @@ def test_a_dead_engine_takes_only_its_own_with_it(fleet):
         tickets = [fleet.submit(request(fleet, i, LONG)) for i in range(2)]
         while any(ticket.forwards == 0 for ticket in tickets):
             await asyncio.sleep(0.01)
-        victim = fleet.places_of[tickets[0]][0]
-        assert fleet.places_of[tickets[1]][0] is not victim
+        victim = fleet.seats[tickets[0]][0]
+        assert fleet.seats[tickets[1]][0] is not victim
         victim.process.kill()
         with pytest.raises(Failed, match="has ended; ask again"):
             async for _ in tickets[0]:
@@ -264,7 +249,7 @@ def test_the_server_answers_through_them_and_drains():
         assert server.wait(60) == 0
     finally:
         server.kill()
-    assert soon(lambda: not anyone_in(server.pid)), "processes stay behind"
+    assert empties(server.pid), "processes stay behind"
 
 
 def test_an_engine_that_cannot_be_started_again_is_tried_later(fleet, monkeypatch):

@@ -134,12 +134,17 @@ def one_by_one(engine: Desk, questions: Iterable[Question], recipe: Recipe, seed
     """`answers` for code that does not run in an event loop."""
     loop = asyncio.new_event_loop()
     found = answers(engine, questions, recipe, seed)
+
+    async def following() -> Outcome | None:
+        return await anext(found, None)
+
+    task = loop.create_task(following())
     try:
-        while True:
-            try:
-                yield loop.run_until_complete(anext(found))
-            except StopAsyncIteration:
-                return
+        while (outcome := loop.run_until_complete(task)) is not None:
+            yield outcome
+            task = loop.create_task(following())
     finally:
+        task.cancel()  # Ctrl-C may have come while it was waiting
+        loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
         loop.run_until_complete(found.aclose())
         loop.close()

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--api-key-file", metavar="FILE", help="accepted API keys, one a line (or one in the environment variable MEZZOTINT_API_KEY)")
     parser.add_argument("--log-level", default="warning", choices=("error", "warning", "info", "debug"), help="what is logged on stderr (default: warning)")
     group = parser.add_argument_group("limits")
-    group.add_argument("--running", type=int, default=32, metavar="N", help="most requests in progress (default: 32)")
+    group.add_argument("--running", type=int, default=32, metavar="N", help="most requests in progress, of each replica (default: 32)")
     group.add_argument("--waiting", type=int, default=256, metavar="N", help="most requests in the queue; more are answered 429 (default: 256)")
     group.add_argument("--rows", type=int, default=4096, metavar="N", help="most positions computed in one shared forward (default: 4096)")
     group.add_argument("--length", type=int, metavar="N", help="longest canvas in tokens (default: the model's trained length)")

@@ -115,7 +115,7 @@ class Fleet(Desk):
             raise
         self.numbers = itertools.count()
         self.parcels: dict[Ticket, bytes] = {}
-        self.places_of: dict[Ticket, tuple[Member, int]] = {}
+        self.seats: dict[Ticket, tuple[Member, int]] = {}
         first = self.members[0].ready
         assert first is not None
         super().__init__(settings, first.outline, first.tokenizer, min(member.ready.budget for member in self.members if member.ready))
@@ -159,7 +159,10 @@ class Fleet(Desk):
 
     async def run(self) -> None:
         for member in self.members:
-            member.line.attach(lambda member=member: self.hear(member))
+            if member.line.closed:
+                self.restart(member)
+            else:
+                self.listen(member)
         try:
             await super().run()
         finally:
@@ -186,18 +189,21 @@ class Fleet(Desk):
         assert member is not None
         super().let_in(ticket)
         number = next(self.numbers)
-        self.places_of[ticket] = member, number
+        self.seats[ticket] = member, number
         member.begin(number, ticket, self.parcels[ticket])
         self.members.remove(member)
         self.members.append(member)
 
     def ended(self, ticket: Ticket, reason: str) -> None:
         del self.parcels[ticket]
-        if ticket in self.places_of:
-            member, number = self.places_of.pop(ticket)
+        if ticket in self.seats:
+            member, number = self.seats.pop(ticket)
             if member.tickets.pop(number, None) is not None:
                 member.line.send(Leave(number))
         super().ended(ticket, reason)
+
+    def listen(self, member: Member) -> None:
+        member.line.attach(lambda: self.hear(member))
 
     def hear(self, member: Member) -> None:
         """Something was said by an engine, or it has ended."""
@@ -235,8 +241,6 @@ class Fleet(Desk):
 
     def lost(self, member: Member, why: str) -> None:
         """An engine has ended: so have its requests. It is started again after a pause that grows while that fails."""
-        if member.line.loop is None:
-            return
         member.line.close()
         member.ready = None
         lost, member.tickets = list(member.tickets.values()), {}
@@ -260,7 +264,7 @@ class Fleet(Desk):
             member.failures += 1
             asyncio.get_running_loop().call_later(min(2.0**member.failures, LONGEST_PAUSE), self.restart, member)
             return
-        member.line.attach(lambda: self.hear(member))
+        self.listen(member)
 
 
 def refuse(settings: EngineSettings, replicas: int) -> None:

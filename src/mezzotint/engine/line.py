@@ -40,10 +40,14 @@ class Line:
         self.flush()
 
     def detach(self) -> None:
-        if self.loop is not None and not self.loop.is_closed():
+        if self.loop is not None and not self.loop.is_closed() and not self.closed:
             self.loop.remove_reader(self.socket)
             self.loop.remove_writer(self.socket)
         self.loop, self.full = None, False
+
+    @property
+    def closed(self) -> bool:
+        return self.socket.fileno() == -1
 
     def close(self) -> None:
         self.detach()
