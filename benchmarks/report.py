@@ -21,12 +21,16 @@ INTRODUCTION = """<!-- Written by benchmarks/report.py from benchmarks/results/*
 Every figure on this page was measured with Mezzotint, on the machine and with the command that stand above it where the result file names them; `make bench`
 makes the short CPU tables anew, the commands above the others the full ones. Figures of papers are [elsewhere](reproduce.md). Of results measured again, only
 the newest is shown. Times in one table were taken in turn in one run; times in different tables were not and cannot be compared. `a (b–c)` is a median with the
-lowest and highest run, `[a, b]` a 95 %
-interval.
+lowest and highest run, `b–c` alone such a range, `[a, b]` a 95 % interval. A verdict stands with the number of questions it rests on; where they leave it open,
+it says so and why.
 """
 
 STAMP = ("machine", "device", "threads", "cores", "dtype", "weights", "mezzotint", "torch", "python", "date")
-HIDDEN = {"command", "samples", *STAMP}
+HIDDEN = {"command", *STAMP}
+PROBABLE = ("ci", "_ci")
+"""How the names of values end that are 95 % intervals."""
+RANGES = ("spread", "range")
+"""How the names of pairs end that are the lowest and highest of several values."""
 MOST_ROWS = 60
 
 
@@ -54,8 +58,14 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def cell(value: Any) -> str:
-    """A value as a table shows it."""
+def verdict(value: dict[str, Any]) -> str:
+    """A verdict with what it rests on: {"verdict": ..., "questions": ..., "why": ...}, the verdict None where it is open."""
+    said = "open" if value["verdict"] is None else cell(value["verdict"])
+    return f"{said} (on {number(value['questions'])} question{'s' * (value['questions'] != 1)}{'; ' * bool(value['why'])}{value['why']})"
+
+
+def cell(value: Any, name: str = "") -> str:
+    """The value of that name as a table shows it."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -63,19 +73,24 @@ def cell(value: Any) -> str:
     if isinstance(value, (int, float)):
         return number(value)
     if isinstance(value, list):
-        if len(value) == 2 and all(isinstance(v, (int, float)) for v in value):
-            return f"[{number(value[0])}, {number(value[1])}]"
+        pair = [number(v) for v in value] if len(value) == 2 and all(isinstance(v, (int, float)) for v in value) else None
+        if pair and name.endswith(PROBABLE):
+            return f"[{', '.join(pair)}]"
+        if pair and name.endswith(RANGES):
+            return "–".join(pair)
         return " ".join(cell(v) for v in value)
     if isinstance(value, dict):
         if {"median", "low", "high"} <= set(value):
             return f"{number(value['median'])} ({number(value['low'])}–{number(value['high'])})"
+        if "verdict" in value:
+            return verdict(value)
         if "ci" in value and ("mean" in value or "difference" in value):
-            return f"{value.get('mean', value.get('difference')):+.3g} {cell(value['ci'])}"
+            return f"{value.get('mean', value.get('difference')):+.3g} {cell(value['ci'], 'ci')}".rstrip()
         if "ci" in value and "ratio" in value:
-            return f"{number(value['ratio'])} {cell(value['ci'])}"
+            return f"{number(value['ratio'])} {cell(value['ci'], 'ci')}".rstrip()
         if "mean" in value:
             return number(value["mean"])
-        return ", ".join(f"{k} {cell(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {cell(v, k)}" for k, v in value.items())
     return str(value).replace("|", "\\|")
 
 
@@ -88,7 +103,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     columns = [c for c in dict.fromkeys(key for row in rows for key in row) if c not in HIDDEN]
     lines = ["| " + " | ".join(map(titled, columns)) + " |", "|" + "---|" * len(columns)]
     for row in rows[:MOST_ROWS]:
-        lines.append("| " + " | ".join(f"`{row[c]}`" if c == "recipe" and row.get(c) else cell(row.get(c)) for c in columns) + " |")
+        lines.append("| " + " | ".join(f"`{row[c]}`" if c == "recipe" and row.get(c) else cell(row.get(c), c) for c in columns) + " |")
     if len(rows) > MOST_ROWS:
         lines.append(f"\nand {len(rows) - MOST_ROWS} more rows in the file.")
     return "\n".join(lines)
@@ -129,7 +144,7 @@ def section(part: str, path: Path) -> str:
         else:
             single[name] = value
     if single:
-        lines += [" · ".join(f"{titled(k)} {cell(v)}" for k, v in single.items() if v is not None), ""]
+        lines += [" · ".join(f"{titled(k)} {cell(v, k)}" for k, v in single.items() if v is not None), ""]
     if (PLOTS / f"{part}.svg").exists():
         lines += [f"![{part.replace('-', ' ')}](plots/{part}.svg)", ""]
     lines += [f"Source: `benchmarks/results/{path.name}`", ""]

@@ -13,6 +13,7 @@ import torch
 from lines import Lines
 
 import mezzotint as mz
+from mezzotint import __version__
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.evaluation.suite import paired, questions
 from mezzotint.evaluation.tasks import TASKS
@@ -27,7 +28,8 @@ class Samples:
     """
 
     def __init__(self, path: Path | None, model: Transformer, **settings: Any):
-        conditions = {"weights": weights_digest(model), "threads": torch.get_num_threads(), "torch": torch.__version__, **settings}
+        versions = {"torch": torch.__version__, "mezzotint": __version__}
+        conditions = {"weights": weights_digest(model), "threads": torch.get_num_threads(), **versions, **settings}
         conditions = json.loads(json.dumps(conditions))
         self.lines = Lines(path)
         kept = self.lines.found

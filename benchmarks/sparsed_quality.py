@@ -4,10 +4,11 @@ python benchmarks/sparsed_quality.py --keep quality.jsonl --json
 python benchmarks/sparsed_quality.py --ablations --keep ablations.jsonl --json     skip, select, tiles, sharing, and how often the pattern is made
 
 A fixed schedule, not a threshold, so that SparseD's dense phase is the paper's share of it: one block that just holds the task's longest answer, two tokens a
-forward, four in long retrieval, whose answers are copied. A row ends with its answer; `sparse_share` says how many forwards ran sparse. Tiles are a 32nd of
+forward, four in long retrieval, whose answers are copied. A row ends with its answer; `sparse_share` says how many forwards ran sparse (null where the
+pattern is made anew, at steps that are not counted). Tiles are a 32nd of
 the canvas (8 to 128 positions), as the paper's 128 at 4k. The pattern is always used, however short the canvas.
 Questions are asked a few at a time, of every task and in every arm, before the next few: whenever it ends (--minutes, Ctrl-C), all arms have answered the same.
-With --keep, what is answered is added to the file and not asked again.
+With --keep, what is answered is added to the file and not asked again by the same recipe.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import math
 import random
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def fixed(length: int, answers: int, select: float) -> dict:
         "dense": Dense(),
         "sparsed": SparseD(select=select, block_size=size, impl=IMPL),
         "sparsed, residual": SparseD(select=select, block_size=size, impl=IMPL, residual=True),
+        "sparsed, mass 0.95": SparseD(select="mass:0.95", block_size=size, impl=IMPL),
         "window": SlidingWindow(window=2 * (kept - 1) * size, block_size=size, impl=IMPL),
         "streaming": StreamingLLM(window=2 * (kept - 2) * size, block_size=size, first=size, impl=IMPL),
     }
@@ -92,12 +94,36 @@ def ablations(length: int, answers: int, select: float) -> dict:
     }
 
 
-def dense_forwards(attention, recipe: mz.Recipe) -> float:
-    """How many forwards of a run are dense: the dense phase and the one that makes the pattern."""
+def chosen(arms: dict, names: list[str] | None) -> dict:
+    wrong = next((name for name in names or () if name not in arms), None)
+    if wrong is not None:
+        raise SystemExit(f"--arms {wrong!r} is unknown; accepted: {', '.join(arms)}")
+    return arms if names is None else {name: arms[name] for name in dict.fromkeys(["dense", *names])}
+
+
+def dense_forwards(attention, recipe: mz.Recipe) -> float | None:
+    """How many forwards of a run are dense: the dense phase and the one that makes the pattern; None where the pattern is made anew, at steps unknown here."""
     if not isinstance(attention, SparseD):
         return math.inf if isinstance(attention, Dense) else 0
+    if attention.rebuild != "never":
+        return None
     first = math.ceil(attention.skip * recipe.steps)
     return first if isinstance(attention, EveryStep) else first + 1
+
+
+def sparse_share(runs: Sequence[tuple[int, float | None]]) -> float | None:
+    """The share of sparse forwards, from every run's forwards and how many of them are dense; None where that is not known."""
+    sparse = [max(0, forwards - dense) for forwards, dense in runs if dense is not None]
+    return sum(sparse) / sum(forwards for forwards, _ in runs) if len(sparse) == len(runs) else None
+
+
+IDENTITY = ("task", "arm", "recipe", "attention", "from", "to")
+"""What a kept line is known by, besides what it is about."""
+
+
+def known(lines: Sequence[dict], about: dict) -> dict[tuple, dict]:
+    """The kept answers to these conditions; lines that do not name their recipe are nobody's."""
+    return {tuple(line[name] for name in IDENTITY): line for line in lines if line["about"] == about and set(IDENTITY) <= set(line)}
 
 
 def long_questions(words: int, count: int) -> list[Example]:
@@ -120,6 +146,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no more questions after this time")
     parser.add_argument("--keep", type=Path, help="file of answered questions, read and added to")
     parser.add_argument("--ablations", action="store_true")
+    parser.add_argument("--arms", nargs="+", help="only these beside dense (default: all)")
     parser.add_argument("--quick", action="store_true", help="20 questions per task, no long retrieval")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     args = parser.parse_args()
@@ -137,11 +164,11 @@ def main() -> None:
         gen_length = 8 * (answers // 8 + 1)
         recipes[task] = mz.Recipe(gen_length=gen_length, block_length=None, steps=gen_length // (2 if task in tasks else 4))
         length = gen_length + max(len(encode(tokenizer, e.prompt or e.document)) for e in examples)
-        arms[task] = (ablations if args.ablations else fixed)(length, gen_length, args.select)
+        arms[task] = chosen((ablations if args.ablations else fixed)(length, gen_length, args.select), args.arms)
 
     about = {"weights": weights_digest(model), "select": args.select, "together": args.together}
     kept = Lines(args.keep)
-    answered = {(line["task"], line["arm"], line["from"], line["to"]): line for line in kept.found if line["about"] == about}
+    answered = known(kept.found, about)
     found: dict[tuple[str, str], list[dict]] = {}
     deadline = time.monotonic() + 60 * args.minutes
     for begin in range(0, max(map(len, asked.values())), args.together):
@@ -150,11 +177,11 @@ def main() -> None:
             if not some or time.monotonic() > deadline:
                 continue
             for arm, attention in arms[task].items():
-                key = (task, arm, begin, begin + len(some))
+                key = (task, arm, str(recipes[task]), repr(attention), begin, begin + len(some))
                 if key not in answered:
                     started = time.monotonic()
                     outcomes = answer(model, tokenizer, some, recipes[task].with_(attention=attention), batch=args.together if task in tasks else 1)
-                    line = dict(zip(("task", "arm", "from", "to"), key, strict=True)) | {"about": about, "attention": repr(attention)}
+                    line = dict(zip(IDENTITY, key, strict=True)) | {"about": about}
                     line |= {"right": [o.right for o in outcomes], "forwards": [o.forwards for o in outcomes], "seconds": time.monotonic() - started}
                     answered[key] = line
                     kept.add(line)
@@ -167,14 +194,14 @@ def main() -> None:
 
     def summary(arm: str, of: list[str]) -> dict:
         mine = verdicts(arm, of)
-        forwards = [(n, arms[task][arm], recipes[task]) for task in of for line in found[task, arm] for n in line["forwards"]]
+        runs = [(n, dense_forwards(arms[task][arm], recipes[task])) for task in of for line in found[task, arm] for n in line["forwards"]]
         return {
             "exact_match": sum(mine) / len(mine),
             "count": len(mine),
             "ci": wilson(sum(mine), len(mine)),
             "against_dense": paired(mine, verdicts("dense", of)),
-            "forwards": sum(n for n, _, _ in forwards) / len(forwards),
-            "sparse_share": sum(max(0, n - dense_forwards(attention, recipe)) for n, attention, recipe in forwards) / sum(n for n, _, _ in forwards),
+            "forwards": sum(n for n, _ in runs) / len(runs),
+            "sparse_share": sparse_share(runs),
             "seconds": sum(line["seconds"] for task in of for line in found[task, arm]),
         }
 

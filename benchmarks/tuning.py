@@ -5,18 +5,20 @@ python benchmarks/tuning.py --quick
 
 The recipes compared are the strategies of every named recipe on the same canvas, and they take turns. "Good" is the time per question among those that lose at
 most --max-loss points against plain decoding on these questions. `tuned_over_best` is how many times as fast the recipe that was found is as the best of
-the others on the same questions; `tuned_at_least_as_good`: it keeps the quality, and is that recipe or no slower; null where the interval of the ratio
-does not tell.
+the others on the same questions. `tuned_keeps_quality`: the 95 % interval of its difference from plain decoding excludes a loss of five points;
+`tuned_at_least_as_good`: it does, and the recipe is the best of the others, or by its interval at most 5 % slower. Both are null where the intervals do
+not tell.
 """
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from machine import stamp
 
 import mezzotint as mz
-from mezzotint.bench.contest import answered, difference, faster, shares, table
+from mezzotint.bench.contest import MARGIN, answered, difference, faster, keeps, shares, table
 from mezzotint.bench.plotting import check, draw
 from mezzotint.bench.questions import gather
 from mezzotint.bench.tuning import hand_written, space, tune
@@ -24,6 +26,21 @@ from mezzotint.generation import encode
 
 SEARCH = 0.6
 """The share of --minutes that the search gets; the comparison has the rest."""
+SLOWER = 0.95
+"""Of the best hand-written recipe's speed: what still counts as no slower."""
+
+
+def verdicts(gap: list[float], ratio: list[float] | None, same: bool, questions: int) -> dict[str, Any]:
+    """What the intervals of the loss against plain decoding and of the speed over the best hand-written recipe say; same: the recipe found is that one."""
+    kept = keeps(gap)
+    good, why = kept, "" if kept is not None else f"a loss of {100 * MARGIN:g} points lies within the 95 % interval"
+    if kept is None and not same and ratio is not None and ratio[1] < SLOWER:
+        good = False
+    elif kept and not same:
+        good = None if ratio is None or ratio[0] < SLOWER <= ratio[1] else ratio[0] >= SLOWER
+    found = {"verdict": kept, "questions": questions, "why": why}
+    because = "" if good is not None else why or "the interval of the speed ratio does not tell"
+    return {"tuned_keeps_quality": found, "tuned_at_least_as_good": {"verdict": good, "questions": questions, "why": because}}
 
 
 def main() -> None:
@@ -60,17 +77,13 @@ def main() -> None:
     kept = [r for r in rows if -100 * r["against_first"]["mean"] <= args.max_loss]
     best = min((r for r in kept if r["name"] != "tuned"), key=lambda r: r["seconds"]["mean"])["name"]
     ratio = faster(said["tuned"], said[best])
-    good: bool | None = rows[-1] in kept and (found.recipe == recipes[best] or ratio["ratio"] >= 1)
-    if not good and rows[-1] in kept and ratio["ci"][1] >= 1:
-        good = None
     result = {
         "rows": rows,
         "tuned": f"{found.name}: {found.recipe}",
-        "tuned_keeps_quality": rows[-1] in kept,
         "best_hand_written": best,
         "tuned_over_best": ratio,
         "tuned_against_best": difference(shares(said["tuned"]), shares(said[best])),
-        "tuned_at_least_as_good": good,
+        **verdicts(rows[-1]["against_first"]["ci"], ratio["ci"], found.recipe == recipes[best], rows[-1]["questions"]),
         "rungs": [f"{rung['recipes']} recipes on {rung['questions']} questions" for rung in found.rungs],
         "tried": found.tried,
         "tasks": args.tasks,

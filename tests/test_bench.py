@@ -10,7 +10,7 @@ import torch
 import mezzotint as mz
 from mezzotint.bench import replay as replays
 from mezzotint.bench.chosen import chosen
-from mezzotint.bench.contest import answered, contest, difference, faster, frontier, table
+from mezzotint.bench.contest import answered, contest, difference, faster, frontier, keeps, table
 from mezzotint.bench.measuring import compare, measure
 from mezzotint.bench.prompts import prompts
 from mezzotint.bench.questions import Question, gather
@@ -222,6 +222,15 @@ def test_paired_differences():
     assert difference([1, 1, 1], [0, 0, 0])["ci"][1] == 1
 
 
+def test_quality_is_kept_only_where_the_interval_excludes_the_loss():
+    assert keeps((-0.04, 0.04)) is True
+    assert keeps((-0.2, 0.2)) is None
+    assert keeps((-0.2, -0.06)) is False
+    assert keeps((-0.2, 0.2), margin=0.3) is True
+    assert keeps(difference([1] * 24, [1] * 24)["ci"]) is None  # no change in 24 questions leaves a loss of five points open
+    assert keeps(difference([1] * 50, [1] * 50)["ci"]) is True
+
+
 def test_questions_of_a_file(tmp_path):
     file = tmp_path / "mine.jsonl"
     lines = [{"prompt": "2+2?", "answer": "It is 4", "match": "number"}, {"prompt": "Say amber", "answer": "amber", "match": "contains"}]
@@ -264,6 +273,8 @@ def test_draws_are_pooled_a_model_may_stand_in_and_time_ends_the_contest(bundled
     assert [a.text for group in found["plain"] for a in group.values()] == [a.text for group in found["other"] for a in group.values()]
     ratio = faster(found["plain"], found["plain"])
     assert ratio == {"ratio": 1.0, "ci": [1.0, 1.0]}
+    (number, alone), *_ = found["plain"][0].items()
+    assert faster([{number: alone}], [{number: alone}]) == {"ratio": 1.0, "ci": None}  # one question has no interval
     (hurried,) = contest(model, tokenizer, [questions[:2], questions[2:]], {"plain": recipes["plain"]}, seconds=0)
     assert hurried["questions"] == 2  # the first of each draw
 
@@ -301,6 +312,8 @@ def test_the_command_measures_a_shape(capsys):
         (["--layers", "3"], ["layers=3", "--shape"]),
         (["--task", "chess"], ["task='chess'", "math"]),
         (["--task", "math", "--lengths", "30"], ["--lengths", "--task"]),
+        (["--task", "code", "--steps", "16"], ["--steps", "gaps"]),
+        (["plain+steps=16", "--task", "code"], ["--steps", "gaps"]),
         (["--plot", "x.gif"], ["x.gif", ".svg"]),
         (["--out", "/"], ["out='/'", "a folder"]),
         (["--out", "/no/such/folder/x.json"], ["/no/such/folder"]),

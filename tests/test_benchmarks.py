@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mezzotint as mz
+from mezzotint.cli import main
 from mezzotint.evaluation.answering import Speaker, split
 from mezzotint.evaluation.benchmarks import BENCHMARKS, choices, gsm8k, programs, ruler
 from mezzotint.evaluation.evaluating import Evaluation
@@ -285,6 +286,21 @@ def test_wikitext_in_three_senses(tmp_path, bundled, name):
     assert figures["nats_per_token"] == pytest.approx(sum(p.said["nats"] for p in said) / 48)
     if name != "wikitext-masked":
         assert figures["bits_per_byte"] == pytest.approx(sum(p.said["nats"] for p in said) / torch.tensor(2.0).log().item() / sum(s["bytes"] for s in scored))
+
+
+@pytest.mark.parametrize("name", ["wikitext", "wikitext-masked", "suffix-ppl"])
+def test_one_window_has_no_interval_and_tables_cope(tmp_path, name, capsys):
+    (tmp_path / "test.txt").write_text("The law was passed in 1921 and it was changed . " * 30)
+    words = ["eval", name, "--data", str(tmp_path), "--samples", "1", "--context", "16", "--count", "1"]
+    words += [] if name != "suffix-ppl" else ["--gen-length", "64", "--against", "plain"]
+    assert main([*words, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["tasks"][name]
+    assert figures["ci"] is None
+    assert "increase_percent_low" not in figures
+    if name == "suffix-ppl":
+        assert figures["paired"]["ci"] is None
+    assert main(words) == 0
+    assert "perplexity" in capsys.readouterr().out
 
 
 def test_wikitext_suffix_compares_strategies_on_the_same_masks(tmp_path, bundled):

@@ -42,6 +42,7 @@ def test_infill_recipes_and_info():
     filled = json.loads(mezzotint("infill", "def f(x):\n    return [[4]]\n", "--json").stdout)
     assert filled["text"].startswith("def f(x):\n    return ")
     assert len(filled["fills"]) == 1
+    assert filled["recipe"]["early_stop"] == "off"
     assert "plain" in json.loads(mezzotint("recipes", "--json").stdout)
     about = json.loads(mezzotint("info", "--json", "--length", "512").stdout)
     assert about["family"] == "llada"
@@ -94,6 +95,23 @@ def test_bad_input_is_one_line_and_exit_code_2(words, named):
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert all(word in done.stderr for word in named), done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("error", [MemoryError("not enough memory to pack 9 keys"), MemoryError(), RuntimeError("CUDA out of memory")], ids=repr)
+def test_memory_that_is_not_there_is_one_line(monkeypatch, capsys, error):
+    from mezzotint import cli
+    from mezzotint.cli import recipes
+
+    def run(args):
+        raise error
+
+    monkeypatch.setattr(recipes, "run", run)
+    monkeypatch.setattr(cli.signal, "signal", lambda *rest: None)
+    monkeypatch.setattr(cli.warnings, "showwarning", cli.warnings.showwarning)
+    assert cli.main(["recipes"]) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert told.startswith("mezzotint: not enough memory: ")
 
 
 def test_ctrl_c_ends_quietly():

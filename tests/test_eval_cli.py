@@ -118,6 +118,8 @@ def test_a_preset_sets_recipe_and_settings(command, data):
         (["ruler", "--lengths", "4k"], ["lengths='4k'", "4096,8192"]),
         (["ruler", "--lengths", "30"], ["at least", "--lengths"]),
         (["choice"], ["--data"]),
+        (["code", "--steps", "16"], ["--steps", "code", "gaps"]),
+        (["code", "wikitext-suffix", "--max-tokens", "16"], ["--max-tokens", "gaps", "canvas and suffix"]),
         (["math", "--count", "0"], ["count=0"]),
         (["prose", "--count", "5"], ["count=5", "prose", "math", "gsm8k"]),
         (["prose", "--hard-count", "0"], ["hard_count=0", "prose", "math"]),

@@ -19,6 +19,7 @@ from mezzotint.generation import default_recipe, until
 from mezzotint.models.config import Mixture, ModelConfig
 from mezzotint.models.experts import Experts
 from mezzotint.models.int8 import Int8Linear
+from mezzotint.models.loading import config_of_checkpoint
 from mezzotint.models.shape import Shape
 from mezzotint.models.transformer import Transformer
 
@@ -304,6 +305,14 @@ def test_a_damaged_field_is_named_with_what_is_supported(tmp_path, name):
                 describe(tmp_path)
             tried += 1
     assert tried >= (5 if name == "bd3lm" else 8)
+
+
+@pytest.mark.parametrize("share", [-1, -1.0, 0, None, 1])
+def test_all_features_are_rotated_where_no_share_is_given(tmp_path, share):
+    """LLaDA-MoE's own default is -1."""
+    raw = json.loads((HERE / "families" / FOLDERS["llada-moe"] / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"partial_rotary_factor": share, "mask_token_id": 296}))
+    assert config_of_checkpoint(tmp_path).rotary_dim is None
 
 
 def test_a_missing_shard_or_tensor_of_any_family_is_named(tmp_path):

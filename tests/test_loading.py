@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import mezzotint as mz
 from mezzotint.describing import describe
 from mezzotint.models.families import family_of, llada
-from mezzotint.models.rope import frequencies
+from mezzotint.models.rope import frequencies, from_checkpoint
 
 TINY = Path(__file__).parent / "golden" / "dpad" / "ckpt_llada_tiny"
 
@@ -172,6 +172,14 @@ def test_info_of_a_folder_without_a_dtype(folder):
         describe(folder, weights="int9")
 
 
+def test_info_of_the_bundled_model_is_what_is_loaded():
+    model, _ = mz.load()
+    found = describe()
+    assert found["weights_bytes"] == sum(p.numel() * p.element_size() for p in model.parameters())
+    assert found["stop_ids"] == list(model.config.stop_ids)
+    assert describe(dtype="bfloat16")["weights_bytes"] == found["weights_bytes"] / 2
+
+
 @pytest.mark.parametrize(
     ("scaling", "rope"),
     [
@@ -181,8 +189,12 @@ def test_info_of_a_folder_without_a_dtype(folder):
             mz.RopeScaling("longrope", 4.0, factors=tuple(1 + i / 4 for i in range(32)), original_length=1024),
             {"rope_type": "longrope", "factor": 4.0, "long_factor": [1 + i / 4 for i in range(32)], "short_factor": [1.0] * 32},
         ),
+        (
+            mz.RopeScaling("yarn", 4.0, original_length=1024, attention_factor=1.5),
+            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024, "attention_factor": 1.5},
+        ),
     ],
-    ids=["linear", "yarn", "longrope"],
+    ids=["linear", "yarn", "longrope", "yarn with a factor of its own"],
 )
 def test_scaled_frequencies_are_those_of_transformers(scaling, rope):
     from transformers import Qwen2Config
@@ -194,6 +206,49 @@ def test_scaled_frequencies_are_those_of_transformers(scaling, rope):
     found, ours = frequencies(64, 1e4, scaling)
     torch.testing.assert_close(found, inverse)
     assert ours == pytest.approx(factor)
+    if rope["rope_type"] != "linear":
+        assert from_checkpoint(rope, 4096, 1024) == scaling
+
+
+def test_longrope_takes_its_factor_from_the_lengths():
+    field = {"rope_type": "longrope", "long_factor": [1.0, 2.0]}
+    assert from_checkpoint(field | {"original_max_position_embeddings": 1024}, 4096) == from_checkpoint(field, 4096, 1024)
+    assert from_checkpoint(field, 4096, 1024) == mz.RopeScaling("longrope", 4.0, 1024, (1.0, 2.0))
+    with pytest.raises(ValueError, match="neither factor nor an original_max_position_embeddings"):
+        from_checkpoint(field, 4096)
+
+
+WRONG_SCALINGS = """
+import json, sys
+from mezzotint.models.rope import RopeScaling, from_checkpoint
+for text in ("linear:inf", "linear:nan", "yarn:4@-5", "yarn:4@1"):
+    try:
+        print(RopeScaling.parse(text))
+    except ValueError as error:
+        print(error)
+for fields in ({"original_length": "4096"}, {"original_length": None}, {"factor": "2"}, {"factors": 3}, {"factors": [1, "x"]}, {"beta_fast": 0}):
+    with open(sys.argv[1], "w") as file:
+        json.dump({"kind": "yarn", "factor": 2} | fields, file)
+    try:
+        print(RopeScaling.parse(sys.argv[1]))
+    except ValueError as error:
+        print(error)
+for field in ({"factor": [2]}, {"long_factor": 1}, {"attention_factor": 0}, {"mscale": 0.7}, {"original_max_position_embeddings": "many"}):
+    try:
+        print(from_checkpoint({"rope_type": "yarn"} | field, 4096))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_scalings_that_are_nonsense_are_refused_by_name(tmp_path):
+    """In a process of its own, where no shape checker stands before them."""
+    done = subprocess.run([sys.executable, "-c", WRONG_SCALINGS, str(tmp_path / "scaling.json")], capture_output=True, text=True, check=True)
+    wanted = ("factor=inf", "factor=nan", "original_length=-5", "original_length=1", "original_length='4096'", "original_length=None", "factor='2'")
+    wanted += ("factors has 3", "factors has 'x'", "beta_fast=0", "factor=[2]", "factors has 1", "attention_factor=0", "mscale=0.7", "original_length='many'")
+    for line, word in zip(done.stdout.splitlines(), wanted, strict=True):
+        assert word in line
+        assert not line.startswith("RopeScaling")
 
 
 def test_ntk_scaling_slows_the_slowest_frequency_by_its_factor():

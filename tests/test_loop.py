@@ -65,7 +65,11 @@ def test_every_combination_fills_the_canvas(tiny, family, commit, suffix, cache,
     assert torch.equal(canvas.tokens, mz.denoise_all(model, PROMPT, recipe, seed=3).tokens)
 
 
-NULLS = {"suffix": [mz.DPad(window=512, k=0.0, a=3.0), mz.UniformDropout(number=512)], "attention": [mz.Dense()], "cache": [mz.NoCache()]}
+NULLS = {
+    "suffix": [mz.DPad(window=512, k=0.0, a=3.0), mz.UniformDropout(number=512)],
+    "attention": [mz.Dense(), mz.SlidingWindow(window=2 * 45, block_size=8), mz.StreamingLLM(window=2 * 45, block_size=8, first=1)],
+    "cache": [mz.NoCache()],
+}
 
 
 @pytest.mark.parametrize(("kind", "strategy"), [(k, s) for k, found in NULLS.items() for s in found], ids=str)
@@ -214,6 +218,93 @@ def test_a_step_that_committed_nothing_costs_no_forward(tiny):
     repeated = mz.denoise_all(tiny["dream"], PROMPT, recipe.with_(reuse=False))
     assert torch.equal(reused.tokens, repeated.tokens)
     assert (reused.forwards, repeated.forwards) == (31, 32)
+
+
+@dataclass(frozen=True)
+class Hesitating:
+    """A rule that commits the leftmost token at every `every`th step of a block and nothing at the others; 0: never anything."""
+
+    every: int = 2
+
+    def begin(self, steps, open):
+        count = itertools.count(1)
+
+        def accept(prediction):
+            now = self.every and next(count) % self.every == 0
+            return prediction.open & (prediction.open.cumsum(1) == 1) if now else torch.zeros_like(prediction.open)
+
+        return accept
+
+
+@pytest.mark.parametrize("cache", [mz.PrefixCache(refresh=3), mz.DualCache(refresh=3)], ids=["prefix", "dual"])
+def test_a_refresh_is_not_swallowed_by_a_step_that_needs_no_forward(tiny, cache):
+    recipe = recipe_for(commit=Hesitating(), cache=cache)
+    reused, repeated = ([step.computed.tolist() for step in mz.denoise(tiny["llada"], PROMPT, recipe.with_(reuse=reuse))] for reuse in (True, False))
+    assert all(mine in ([], theirs) for mine, theirs in zip(reused, repeated, strict=True))
+    assert all(mine == theirs for mine, theirs in zip(reused, repeated, strict=True) if len(theirs) == 45)
+    assert [] in reused
+    assert torch.equal(*(mz.denoise_all(tiny["llada"], PROMPT, recipe.with_(reuse=reuse)).tokens for reuse in (True, False)))
+
+
+def test_the_surest_is_committed_where_nothing_is_a_number():
+    nothing = torch.tensor([[-torch.inf, torch.nan, torch.nan, -torch.inf], [-0.5, -3.0, -0.01, -torch.inf], [-torch.inf] * 4])
+    open = torch.tensor([[False, True, True, False], [True, True, True, False], [False] * 4])
+    prediction = Prediction(torch.zeros(3, 4, dtype=torch.long), nothing, open, [])
+    accepted = mz.EntropyBound(0.1).begin(4, open)(prediction)
+    assert accepted.sum(1).tolist() == [1, 2, 0]
+    assert not (accepted & ~open).any()
+    assert accepted[1].tolist() == [True, False, True, False]
+
+
+def test_a_run_that_commits_nothing_holds_up_nobody():
+    """Not the others, and not its own deadline."""
+    import asyncio
+
+    from mezzotint.engine import Engine, EngineSettings, Expired, Request
+
+    engine = Engine(EngineSettings(running=4))
+    prompt = tuple(range(20, 30))
+    stuck = Request((prompt,), mz.Recipe(gen_length=8, block_length=8, commit=Hesitating(0)), seconds=1.5)
+    slow = Request((prompt,), mz.Recipe(gen_length=2, block_length=2, commit=Hesitating(100), early_stop="off"))
+    quick = Request((prompt,), mz.Recipe(gen_length=8, block_length=8, early_stop="off"))
+
+    async def decided(request):
+        return [token async for update in engine.submit(request) for token in update.decided]
+
+    async def expires():
+        with pytest.raises(Expired, match=r"1\.5 s"):
+            await decided(stuck)
+
+    async def main():
+        work = asyncio.create_task(engine.run())
+        try:
+            return await asyncio.wait_for(asyncio.gather(decided(slow), decided(quick), expires()), 60)
+        finally:
+            work.cancel()
+
+    found = asyncio.run(main())
+    for request, tokens in zip((slow, quick), found, strict=False):
+        assert tokens == mz.denoise_all(engine.model, torch.tensor([prompt]), request.recipe).tokens[0, 10:].tolist()
+    assert not engine.running
+
+
+def test_a_canvas_of_ones_own_is_as_long_as_it_is(tiny):
+    """It does not grow, and strategies are asked about its blocks, not the recipe's."""
+    model = tiny["llada"]
+
+    def fill(masks, **fields):
+        return mz.denoise_all(model, mz.Canvas.gaps([[1, 2, 3], masks, [4]], model.config.mask_id, model.device), mz.Recipe(gen_length=16, **fields))
+
+    with pytest.raises(ValueError, match="max_tokens=16 has no meaning for a Canvas"):
+        fill(4, block_length=8, max_tokens=16)
+    sparse = {"block_length": 8, "cache": mz.DualCache(), "attention": mz.SparseD(block_size=8)}
+    assert fill(12, **sparse).forwards
+    with pytest.raises(ValueError, match="the only block"):
+        fill(4, **sparse)
+    with pytest.raises(ValueError, match="canvas without blocks, this one has 2"):
+        fill(20, block_length=None, cache=mz.DelayedCache(compat="un"))
+    with pytest.raises(ValueError, match="the only block"):
+        mz.denoise_all(model, PROMPT, mz.Recipe(gen_length=16, max_tokens=8, **sparse))
 
 
 def stopping(model, position):

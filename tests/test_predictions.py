@@ -12,7 +12,7 @@ import mezzotint as mz
 from mezzotint.evaluation import answering
 from mezzotint.evaluation.answering import Speaker, chunks, collect
 from mezzotint.evaluation.evaluating import Evaluation, rescore
-from mezzotint.evaluation.intervals import paired, wilson
+from mezzotint.evaluation.intervals import bootstrap, paired, wilson
 from mezzotint.evaluation.item import Gap, Passage, Question, Settings
 from mezzotint.evaluation.predictions import Store, conditions, read, weights_digest
 from mezzotint.evaluation.scoring import compare, score, summary
@@ -166,6 +166,14 @@ def test_comparison_is_paired_and_counts_changed_verdicts_and_answers(evaluation
     assert scored[0][1]["paired"] == figures["paired"]
 
 
+def test_an_answer_that_ends_for_another_reason_is_the_same_answer(evaluation):
+    _, said, scored = run(evaluation, None)
+    ended = [replace(p, said=p.said | {"finish_reason": "another"}) for p in said]
+    assert compare(said, ended, scored, scored)["answers_changed"] == 0
+    other = [replace(p, said=p.said | {"text": p.said["text"] + "!"}) for p in said]
+    assert compare(said, other, scored, scored)["answers_changed"] == len(said)
+
+
 def test_comparison_refuses_different_questions(evaluation, tmp_path):
     _, said, scored = run(evaluation, None)
     other = [replace(p, asked="?") for p in said]
@@ -233,6 +241,10 @@ def test_intervals():
     costs = paired([1.0, 2.0, 3.5, 4.0], [1.5, 2.5, 4.5, 4.5])
     assert costs["ci"][1] < 0
     assert costs["changed"] == 4
+    assert bootstrap([1.5]) is None
+    assert paired([1.5], [1.0])["ci"] is None  # one figure does not say how much figures differ
+    low, high = paired([True], [True])["ci"]
+    assert low < -0.3 < 0.3 < high
 
 
 def test_coverage_of_the_paired_interval():

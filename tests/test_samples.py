@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import mezzotint as mz
+from mezzotint.bench.questions import Answer
 from mezzotint.evaluation.suite import questions
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -104,3 +105,103 @@ def test_growth_counts_the_questions_that_got_the_same_answer():
     short = [{"text": "a", "seconds": 1.0}, {"text": "b", "seconds": 1.0}]
     assert growth([{"text": "a", "seconds": 1.5}, {"text": "other", "seconds": 9.0}], short) == 1.5
     assert growth([{"text": "x", "seconds": 1.0}, {"text": "y", "seconds": 1.0}], short) is None
+
+
+def passes(right: list[list[bool]], seconds: float) -> list[dict[int, Answer]]:
+    """Draws of questions answered so, each in that time."""
+    return [{100 * draw + i: Answer("", r, seconds, 1, 1, 1, 1) for i, r in enumerate(group)} for draw, group in enumerate(right)]
+
+
+def test_a_composition_wins_only_on_draws_that_had_no_part_in_the_choice():
+    from pareto import verdict
+
+    recipes = {"plain": mz.Recipe(), "single": mz.Recipe(commit=mz.Threshold(0.9)), "both": mz.Recipe(commit=mz.Threshold(0.9), cache=mz.DualCache())}
+    sound = [[True] * 60] * 3
+    found = {"plain": passes(sound, 4.0), "single": passes(sound, 2.0), "both": passes(sound, 1.0)}
+    said = verdict(recipes, found, ["plain", "single"], ["both"])
+    assert (said["best_single"], said["best_composed"]) == ("single", "both")
+    assert said["composition_wins"] == {"verdict": True, "questions": 60, "why": ""}
+    assert said["composed_over_single"]["ratio"] == pytest.approx(2)
+    found["both"] = passes([[True] * 60, [True] * 60, [False] * 60], 1.0)  # good where it was chosen, and nowhere else
+    assert verdict(recipes, found, ["plain", "single"], ["both"])["composition_wins"]["verdict"] is False
+    few = {name: [dict(list(group.items())[:8]) for group in passes(sound, s)] for name, s in (("plain", 4.0), ("single", 2.0), ("both", 1.0))}
+    said = verdict(recipes, few, ["plain", "single"], ["both"])["composition_wins"]
+    assert (said["verdict"], said["questions"]) == (None, 8)
+    assert "a loss of 5 points lies within" in said["why"]
+    once = {name: groups[:1] for name, groups in few.items()}
+    assert "one draw: chosen and compared on the same questions" in verdict(recipes, once, ["plain", "single"], ["both"])["composition_wins"]["why"]
+
+
+def test_speed_that_the_interval_leaves_open_is_no_win():
+    from pareto import decided
+
+    assert decided([0.9, 1.4], [[-0.01, 0.01]])[0] is None
+    assert decided(None, [[-0.01, 0.01]])[0] is None
+    assert decided([0.5, 0.9], [[-0.2, 0.2]]) == (False, "")
+    assert decided([1.1, 1.4], [[-0.01, 0.01], [-0.04, 0.02]]) == (True, "")
+
+
+def test_few_questions_name_no_cache_that_keeps_quality():
+    from caches import verdict
+
+    def row(name: str, seconds: float, difference: float, ci: tuple[float, float]) -> dict:
+        return {"name": name, "seconds": seconds, "against_first": {"difference": difference, "ci": ci}}
+
+    first, slow, quick = row("none", 9.0, 0.0, (-0.02, 0.02)), row("slow", 3.0, 0.0, (-0.02, 0.02)), row("quick", 1.0, 0.0, (-0.3, 0.3))
+    assert verdict([first, slow, quick], 100)["verdict"] == "slow"
+    said = verdict([first, quick], 4)
+    assert (said["verdict"], said["questions"]) == (None, 4)
+    assert "within every 95 % interval" in said["why"]
+    assert "loses more than 0.5 points" in verdict([first, row("bad", 1.0, -0.4, (-0.6, -0.1))], 4)["why"]
+
+
+def test_what_tune_found_is_judged_by_the_intervals():
+    from tuning import verdicts
+
+    def good(*given) -> bool | None:
+        return verdicts(*given)["tuned_at_least_as_good"]["verdict"]
+
+    assert good([-0.02, 0.02], [1.1, 1.3], False, 100) is True
+    assert good([-0.02, 0.02], [0.6, 1.2], False, 100) is None
+    assert good([-0.02, 0.02], [0.6, 0.8], False, 100) is False
+    assert good([-0.02, 0.02], None, True, 100) is True
+    assert good([-0.02, 0.02], None, False, 1) is None
+    assert good([-0.3, -0.1], [1.1, 1.3], False, 100) is False
+    assert good([-0.25, 0.25], [0.6, 1.2], False, 6) is None
+    said = verdicts([-0.25, 0.25], [0.6, 1.2], False, 6)["tuned_keeps_quality"]
+    assert (said["verdict"], said["questions"]) == (None, 6)
+
+
+def test_kept_answers_are_those_of_the_same_recipe():
+    from sparsed_quality import IDENTITY, known
+
+    about = {"weights": "w"}
+    line = {"task": "math", "arm": "sparsed", "recipe": "--gen-length 16", "attention": "a", "from": 0, "to": 20, "about": about}
+    key = tuple(line[name] for name in IDENTITY)
+    assert known([line], about) == {key: line}
+    assert key not in known([line | {"recipe": "--gen-length 24"}], about)
+    assert known([line | {"about": {"weights": "v"}}], about) == {}
+    assert known([{name: value for name, value in line.items() if name != "recipe"}], about) == {}
+
+
+def test_the_share_of_sparse_forwards_is_left_open_where_patterns_are_made_anew():
+    from sparsed_quality import dense_forwards, sparse_share
+
+    recipe = mz.Recipe(gen_length=16, block_length=16, steps=10)
+    once, anew = mz.SparseD(skip=0.2), mz.SparseD(skip=0.2, rebuild="recall:0.95")
+    assert sparse_share([(10, dense_forwards(once, recipe))] * 2) == 0.7
+    assert sparse_share([(10, dense_forwards(mz.Dense(), recipe))]) == 0
+    assert sparse_share([(10, dense_forwards(anew, recipe))]) is None
+
+
+def test_the_report_puts_only_intervals_in_brackets():
+    from report import cell, page
+
+    assert cell([0.1, 0.25], "ci") == cell([0.1, 0.25], "difference_ci") == "[0.1, 0.25]"
+    assert cell([177.0, 518.0], "speedup_range") == "177–518"
+    assert cell([64, 256], "lengths") == "64 256"
+    assert cell({"ratio": 1.5, "ci": None}) == "1.5"
+    assert cell({"mean": 0.5, "ci": [0.25, 0.75]}) == "+0.5 [0.25, 0.75]"
+    assert cell({"verdict": True, "questions": 60, "why": ""}) == "yes (on 60 questions)"
+    assert cell({"verdict": None, "questions": 1, "why": "too few"}) == "open (on 1 question; too few)"
+    assert " · samples 32 · " in page()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mezzotint.canvas import Block, Canvas
 from mezzotint.commit import Prediction, Sampler
-from mezzotint.layout import lay_out
+from mezzotint.layout import check_blocks, lay_out
 from mezzotint.models.guidance import Guided
 from mezzotint.models.memory import Memory
 from mezzotint.models.transformer import Attend, Through, Transformer
@@ -135,6 +135,8 @@ class Tally:
 def as_canvas(prompt: Canvas | Tensor | Sequence[Tensor], model: Transformer, recipe: Recipe) -> Canvas:
     """The canvas a prompt starts: a (b, p) tensor or a list of 1-D tensors of any lengths, followed by masks."""
     if isinstance(prompt, Canvas):
+        if recipe.max_tokens is not None:
+            raise ValueError(f"max_tokens={recipe.max_tokens} has no meaning for a Canvas, whose length is given; leave it out")
         return prompt
     rows = [torch.as_tensor(row, dtype=torch.long).cpu() for row in prompt]
     if not rows or any(row.ndim != 1 for row in rows):
@@ -178,10 +180,11 @@ def warn_beyond(model: Transformer, length: int) -> None:
 def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], recipe: Recipe | None = None, *, seed: int | Sequence[int] = 0) -> Iterator[Step]:
     """Uncover a canvas step by step.
 
-    prompt: token ids (b, p), a list of 1-D id tensors of any lengths, or a `Canvas`, which is filled in place. seed: one per row,
-    or a number to which row i adds i. A row's result does not depend on its neighbours, with two exceptions: a suffix strategy which draws
-    does so once for all rows, from row 0's seed; and what counts positions or forwards of the whole batch (sparse attention's tiles, the intervals
-    of `PromptCache` and `FeatureCache`) counts padding and neighbours too. Raises ValueError for input that cannot be run.
+    prompt: token ids (b, p), a list of 1-D id tensors of any lengths, or a `Canvas`, which is filled in place, and to its end if something is given behind
+    its first mask: stop ids then end nothing, whatever `early_stop` says. seed: one per row, or a number to which row i adds i.
+    A row's result does not depend on its neighbours, with two exceptions: a suffix strategy which draws does so once for all rows, from row 0's seed; and
+    what counts positions or forwards of the whole batch (sparse attention's tiles, the intervals of `PromptCache` and `FeatureCache`) counts padding and
+    neighbours too. Raises ValueError for input that cannot be run.
     """
     recipe = recipe or Recipe()
     canvas = as_canvas(prompt, model, recipe)
@@ -191,6 +194,7 @@ def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], reci
 @torch.inference_mode()
 def uncover(model: Transformer, canvas: Canvas, recipe: Recipe, seeds: list[int], *, grows: bool) -> Iterator[Step]:
     """The loop with its forwards made one by one. `canvas` is filled in place; `grows`: it may be extended up to recipe.max_tokens."""
+    check_blocks(canvas, recipe, grows=grows)
     run = turns(model, canvas, recipe, seeds, grows=grows)
     turn = next(run, None)
     while turn is not None:
@@ -219,7 +223,7 @@ def turns(
     network = model if recipe.cfg_scale == 0 else Guided(model, recipe.cfg_scale, canvas.decided.clone())
     memory = network.memory(canvas.batch, canvas.length) if recipe.cache.stores else None
     attention, cache = recipe.attention.begin(canvas), recipe.cache.begin(canvas)
-    alone = getattr(recipe.cache, "first_alone", False)
+    alone, renews = getattr(recipe.cache, "first_alone", False), getattr(recipe.cache, "renews", lambda moment: False)
     suffix = recipe.suffix.begin(canvas, torch.Generator().manual_seed(generators[0].initial_seed()))
     stop_ids = torch.tensor(config.stop_ids)
     stops = recipe.early_stop != "off" and all(bool(canvas.open[row, begin:].all()) for row, begin in enumerate(canvas.begins))
@@ -242,8 +246,8 @@ def turns(
             carried = within == 0 and layout.carries(block, wanted)
             planned = getattr(writing.accept, "planned", None)
             asked = wanted if planned is None else wanted & planned
-            if logits is None:
-                moment = Moment(step, block, within, config.shift, recipe.blocks * recipe.steps_per_block, canvas.committed, layout.before, planned)
+            moment = Moment(step, block, within, config.shift, recipe.blocks * recipe.steps_per_block, canvas.committed, layout.before, planned)
+            if logits is None or renews(moment):
                 seen = visible[visible < block.start] if carried else visible
                 computed = layout.needed(moment, seen if carried else cache(moment, visible), carried)
                 predict = block.start + (NOTHING.new_zeros(1) if carried else asked.any(0).nonzero()[:, 0])

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from mezzotint.generation import fitted
+from mezzotint.generation import fitted, with_turn_end
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.information import activations_bytes, attention_of, memory_bytes
-from mezzotint.models.loading import DTYPES, check_weights, configure, dtype_of, folder_of, read_config
+from mezzotint.models.loading import DTYPES, added_tokens, check_weights, configure, dtype_of, folder_of, read_config, usual_dtype
 from mezzotint.models.quantised import scheme_of
 from mezzotint.recipes import RECIPES
 
@@ -31,18 +31,19 @@ def describe(
     Only JSON files are read, also for a hub id. mask_id, block_causal, weights: as for `load_model`. recipe: what is used when none is given, recipe_fields
     the fields of it that differ from the defaults, decoder where it comes from; note: what the user should know that no file of the checkpoint says.
     quantised: the scheme that is applied on loading, pruned: what is left of each layer, None where nothing is. weights_bytes: once loaded, in `dtype` or as
-    stored, without the scales of what is quantised; memory_bytes: K and V of every layer, for recipes with a cache; activations_bytes: the widest moment of a
-    step, with attention that keeps no score matrix and logits for a block of 32.
+    they are on a CPU (as stored, but for the bundled model), without the scales of what is quantised; memory_bytes: K and V of every layer, for recipes
+    with a cache; activations_bytes: the widest moment of a step, with attention that keeps no score matrix and logits for a block of 32.
     """
     folder = folder_of(source, weights=False)
     family, config = configure(folder, mask_id=mask_id, block_causal=block_causal)
+    config = with_turn_end(config, added_tokens(folder).get(family.TURN_END))
     raw = read_config(folder)
     tokens = config.max_length if length is None else length
     if tokens < 1 or batch < 1:
         raise ValueError(f"length={length} and batch={batch} must be at least 1")
     check_weights(weights)
     stored = DTYPES.get(str(raw.get("torch_dtype") or raw.get("dtype")).removeprefix("torch."), torch.bfloat16)
-    width = (dtype_of(dtype) or stored).itemsize
+    width = (dtype_of(dtype) or usual_dtype(folder, torch.device("cpu")) or stored).itemsize
     whole = config.parameters()
     scheme = scheme_of(raw)
     decoder = RECIPES[config.recipe]

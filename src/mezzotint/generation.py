@@ -56,10 +56,14 @@ def load(
     elif isinstance(tokenizer.chat_template, str):
         fixed = getattr(family, "TEMPLATE_VARIABLES", {})
         tokenizer.chat_template = "".join(f"{{%- set {name} = {value} -%}}" for name, value in fixed.items()) + tokenizer.chat_template
-    turn_end = tokenizer.get_vocab().get(family.TURN_END)
-    if turn_end is not None and turn_end not in model.config.stop_ids:
-        model.config = dataclasses.replace(model.config, stop_ids=(*model.config.stop_ids, turn_end))
+    model.config = with_turn_end(model.config, tokenizer.get_vocab().get(family.TURN_END))
     return model, tokenizer
+
+
+def with_turn_end(config: ModelConfig, turn_end: int | None) -> ModelConfig:
+    """A model that also stops at the end of a chat turn, if its tokenizer has one."""
+    known = turn_end is None or turn_end in config.stop_ids
+    return config if known else dataclasses.replace(config, stop_ids=(*config.stop_ids, turn_end))
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -87,6 +87,12 @@ class Trained(Free):
             self.settled = until
 
 
+def check_blocks(canvas: Canvas, recipe: Recipe, *, grows: bool) -> None:
+    """Raises ValueError for strategies that this canvas has too few or too many blocks for: where gaps are filled, it is not the recipe's."""
+    length = canvas.length if not grows or recipe.max_tokens is None else max(canvas.begins) + recipe.max_tokens
+    recipe.check_blocks(round_up(length - canvas.start, recipe.width) // recipe.width)
+
+
 def lay_out(canvas: Canvas, config: ModelConfig, recipe: Recipe) -> Free:
     """Put the blocks where the model was trained to have them. Raises ValueError for a recipe that a block-causal, windowed or divided model cannot follow."""
     grid = config.block_length

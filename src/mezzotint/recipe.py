@@ -9,7 +9,7 @@ from typing import Any
 
 from mezzotint.attention import Dense, SparseD
 from mezzotint.cache import DelayedCache, DualCache, FeatureCache, GreedyCache, NoCache, PrefixCache, PromptCache, SubBlockCache
-from mezzotint.commit import CONFIDENCES, SAMPLINGS, Edit, Quota, Rule, Sampler, Shuffled
+from mezzotint.commit import CONFIDENCES, LEAST_TEMPERATURE, SAMPLINGS, Edit, Quota, Rule, Sampler, Shuffled
 from mezzotint.fields import KIND_NAMES, fits
 from mezzotint.strategies import KINDS, convert, parse, told, write
 from mezzotint.suffix import Full
@@ -24,19 +24,21 @@ class Recipe:
     """How a canvas is decoded.
 
     gen_length: masks after the prompt, in tokens; block_length: masks decoded together, left to right (None: all of them);
-    steps: forwards for the whole canvas under a schedule such as `Quota` (None: gen_length, one token each), a multiple of the blocks.
+    steps: forwards for the whole canvas under a schedule such as `Quota` (None: gen_length, one token each), a multiple of the blocks, at most gen_length.
     max_tokens: None decodes the fixed canvas of gen_length. A number is the most tokens wanted: the canvas then reaches gen_length
         from the active block's start and grows with it, so that long answers cost what they need.
     commit, suffix, cache, attention: the four strategies.
-    sampling, temperature, top_p, top_k, confidence: see `Sampler`; temperature 0 is greedy, top_k 0 keeps all.
+    sampling, temperature, top_p, top_k, confidence: see `Sampler`; temperature 0 is greedy (otherwise at least 1e-4), top_k 0 keeps all.
     cfg_scale: classifier-free guidance (LLaDA, 0 off); costs twice the rows.
     early_stop: "step" ends a row as soon as a stop id stands in its decided prefix; "block" when a finished block holds one
-        (DPad's early termination); "off" decodes the whole canvas, as the official baselines do.
+        (DPad's early termination); "off" decodes the whole canvas, as the official baselines do. Where gaps are filled nothing ends early.
     end_tokens: "free" treats stop ids as any other; "last" gives them confidence 0, so that they are taken when nothing else is open (LLaDA's
-        confidence_eos_eot_inf); "never" forbids the end of the text, the first stop id, while the end of a turn may still come (logits_eos_inf).
+        confidence_eos_eot_inf); "never" forbids the end of the text, the first stop id, while the end of a turn may still come (logits_eos_inf); a model
+        with one stop id only then fills the whole canvas.
         For models that were trained on answers padded with end tokens.
     reuse: a step after one that committed nothing takes its logits instead of a forward; the canvas has not changed. Lossless, except that a cache that counts
-        forwards (delayed, prompt, feature) then refreshes at other steps.
+        forwards (delayed, prompt, feature) then refreshes at other steps, and that sparsed makes its pattern, and attends by it, one forward later. Where
+        prefix or dual with a refresh is due for one, the forward is made.
     """
 
     gen_length: int = 128
@@ -85,6 +87,8 @@ class Recipe:
         if self.steps is not None and self.steps % self.blocks:
             fit = round_up(self.steps, self.blocks)
             raise ValueError(f"steps={self.steps} is not a multiple of the {self.blocks} blocks; use e.g. steps={fit}")
+        if self.steps is not None and self.steps > self.gen_length:
+            raise ValueError(f"steps={self.steps} is more than one step per token; give at most gen_length={self.gen_length}")
         for name, accepted in (("sampling", SAMPLINGS), ("confidence", CONFIDENCES), ("early_stop", EARLY_STOPS), ("end_tokens", END_TOKENS)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
@@ -92,10 +96,7 @@ class Recipe:
             raise ValueError(
                 f"cache=feature computes different rows in every layer, so attention={type(self.attention).__name__} has no tiles; choose attention=dense"
             )
-        if isinstance(self.attention, SparseD):
-            self._check_pattern(self.attention)
-        if getattr(self.cache, "compat", "none") != "none" and self.blocks > 1:
-            raise ValueError(f"cache={told('cache', self.cache)} is for a canvas without blocks; give block_length none")
+        self.check_blocks(round_up(max(self.gen_length, self.max_tokens or 0), self.width) // self.width)
         if isinstance(self.cache, GreedyCache) and not isinstance(self.commit, Shuffled):
             raise ValueError(f"cache=greedy must know which positions come next, which commit={type(self.commit).__name__} cannot tell; choose commit=shuffled")
         rewrites = isinstance(self.commit, Edit) or getattr(self.commit, "compat", "none") == "sdar"
@@ -105,12 +106,15 @@ class Recipe:
         needed = getattr(self.commit, "needs", CONFIDENCES)
         if not needed and self.end_tokens == "last":
             raise ValueError(f"commit={told('commit', self.commit)} takes positions however sure the model is, so end_tokens=last has no effect; leave it out")
+        if not needed and self.confidence != "probability":
+            commit = told("commit", self.commit)
+            raise ValueError(f"commit={commit} takes positions however sure the model is, so confidence={self.confidence!r} has no effect; leave it out")
         if needed and self.confidence not in needed:
             raise ValueError(f"commit={type(self.commit).__name__} does not understand confidence={self.confidence!r}; give confidence={needed[0]!r}")
         if self.end_tokens == "last" and self.confidence != "probability":
             raise ValueError(f"end_tokens=last is a probability of 0, which confidence={self.confidence!r} does not know; choose confidence=probability")
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature={self.temperature} must be 0 or more")
+        if self.temperature != 0 and not self.temperature >= LEAST_TEMPERATURE:
+            raise ValueError(f"temperature={self.temperature} must be 0 or at least {LEAST_TEMPERATURE:g}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p} must lie in (0, 1]")
         if self.top_k < 0:
@@ -118,17 +122,27 @@ class Recipe:
         if not self.cfg_scale >= 0:
             raise ValueError(f"cfg_scale={self.cfg_scale} must be 0 (off) or more")
 
-    def _check_pattern(self, sparse: SparseD) -> None:
+    def check_blocks(self, blocks: int) -> None:
+        """Raises ValueError for strategies that a canvas of so many blocks, once it has grown, does not suit."""
+        if isinstance(self.attention, SparseD):
+            self._check_pattern(self.attention, blocks)
+        if getattr(self.cache, "compat", "none") != "none" and blocks > 1:
+            cache, length = told("cache", self.cache), self.gen_length
+            raise ValueError(
+                f"cache={cache} is for a canvas without blocks, this one has {blocks}; give block_length none, no max_tokens or gap beyond gen_length={length}"
+            )
+
+    def _check_pattern(self, sparse: SparseD, blocks: int) -> None:
         """Refuse a pattern that waits for a forward which computes everything, where the cache makes none any more."""
-        attention, cache = told("attention", sparse), told("cache", self.cache)
-        if self.whole_only_at_first and (sparse.skip > 0 or sparse.compat != "none"):
-            run, more = ("the run", "") if self.blocks > 1 else ("the only block", ", or more blocks")
+        attention, cache, at_first = told("attention", sparse), told("cache", self.cache), self.whole_only_at_first(blocks)
+        if at_first and (sparse.skip > 0 or sparse.compat != "none"):
+            run, more = ("the run", "") if blocks > 1 else ("the only block", ", or more blocks")
             raise ValueError(
                 f"attention={attention} makes its pattern after a dense phase, in a forward that computes everything, and cache={cache} makes none but the "
                 f"first of {run}; choose skip=0, a cache that is refreshed{more}"
             )
-        once = sparse.rebuild == "never" or (sparse.rebuild == "block" and self.blocks == 1)
-        if not once and (self.whole_only_at_first or (isinstance(self.cache, PromptCache) and sparse.rebuild == "block")):
+        once = sparse.rebuild == "never" or (sparse.rebuild == "block" and blocks == 1)
+        if not once and (at_first or (isinstance(self.cache, PromptCache) and sparse.rebuild == "block")):
             raise ValueError(
                 f"attention={attention} makes its pattern anew in forwards that compute everything, which cache={cache} does not make then; "
                 "choose rebuild=never, or another cache"
@@ -148,16 +162,14 @@ class Recipe:
     def steps_per_block(self) -> int:
         return (self.steps or self.gen_length) // self.blocks
 
-    @property
-    def whole_only_at_first(self) -> bool:
-        """Whether no forward but the first computes all visible positions."""
+    def whole_only_at_first(self, blocks: int) -> bool:
+        """Whether no forward but the first computes all visible positions, on a canvas of so many blocks."""
         cache = self.cache
         if isinstance(cache, PromptCache):
             return cache.refresh == 0
         if isinstance(cache, DelayedCache):
             return cache.prompt
-        one_block = self.blocks == 1 and (self.max_tokens is None or self.max_tokens <= self.gen_length)
-        return one_block and (isinstance(cache, SubBlockCache) or (isinstance(cache, PrefixCache | DualCache) and cache.refresh == 0))
+        return blocks == 1 and (isinstance(cache, SubBlockCache) or (isinstance(cache, PrefixCache | DualCache) and cache.refresh == 0))
 
     def sampler(self, stop_ids: Sequence[int] = ()) -> Sampler:
         """How candidates are drawn; stop_ids: the model's, of which `end_tokens` speaks."""

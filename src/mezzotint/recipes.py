@@ -123,7 +123,9 @@ RECIPES: dict[str, Named] = {
     "bd3lm": Named(
         _BLOCKS.with_(block_length=4), "one token per forward, greedy; the official samplers of BD3-LM (arXiv 2503.09573) draw at random; give its blocks"
     ),
-    "dream-origin": Named(_DREAM.with_(commit=Origin()), "Dream's origin sampler: positions unmasked at random along the time schedule"),
+    "dream-origin": Named(
+        _DREAM.with_(commit=Origin(), confidence="probability"), "Dream's origin sampler: positions unmasked at random along the time schedule"
+    ),
     **{
         f"dpad:{task}": Named(
             _PARALLEL.with_(gen_length=gen_length, suffix=suffix, cache=PrefixCache(), early_stop="block"),

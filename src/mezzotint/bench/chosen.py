@@ -11,6 +11,11 @@ from mezzotint.recipes import RECIPES, named_or_file
 CHANGE = re.compile(rf"\+(?=(?:{'|'.join(FIELDS)})=)")
 
 
+def changed(text: str) -> list[str]:
+    """The fields that one of them changes."""
+    return [change.split("=", 1)[0] for change in CHANGE.split(text)[1:]]
+
+
 def chosen(texts: Sequence[str], overrides: Mapping[str, str] | None = None, config: ModelConfig | None = None) -> dict[str, Recipe]:
     """`NAME|FILE.json[+field=value...]`, e.g. `threshold+suffix=dpad:window=64+cache=dual`, by that text (files: by the name in them or the file's).
 

@@ -31,6 +31,16 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[bool]:
     return [not any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in points) for cost, quality in points]
 
 
+MARGIN = 0.05
+"""Of exact match: a loss that the interval of the paired difference must exclude before a recipe is said to keep the quality."""
+
+
+def keeps(interval: Sequence[float], margin: float = MARGIN) -> bool | None:
+    """What the interval of a paired difference says of a loss beyond `margin`: True: it has none; False: it has; None: it may."""
+    low, high = interval
+    return None if low < -margin <= high else low >= -margin
+
+
 Passes = Sequence[Mapping[int, Answer]]
 """One recipe's answers: for each pass, by question."""
 
@@ -87,10 +97,10 @@ def table(recipes: Mapping[str, Recipe], found: Mapping[str, Passes]) -> list[di
 
 
 def faster(mine: Passes, theirs: Passes) -> dict[str, Any]:
-    """How many times as fast, over the same questions: the geometric mean of the paired ratios, and its 95 % interval by resampling questions."""
+    """How many times as fast, over the same questions: the geometric mean of the paired ratios, and its 95 % interval by resampling them (None for one)."""
     ratios = [math.log(theirs[number][key].seconds / answer.seconds) for number, answers in enumerate(mine) for key, answer in answers.items()]
-    low, high = bootstrap(ratios)
-    return {"ratio": math.exp(statistics.mean(ratios)), "ci": [math.exp(low), math.exp(high)]}
+    interval = bootstrap(ratios)
+    return {"ratio": math.exp(statistics.mean(ratios)), "ci": None if interval is None else [math.exp(end) for end in interval]}
 
 
 def shares(passes: Passes) -> list[float]:

@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mezzotint.denoising import Step
+from mezzotint.evaluation.item import OF_ANSWERS
 from mezzotint.evaluation.suite import questions
 from mezzotint.evaluation.tasks import TASKS
 from mezzotint.evaluation.tasks.example import Example
@@ -82,6 +83,13 @@ def gather(tasks: Sequence[str], count: int) -> list[Question]:
             raise ValueError(f"task={task!r} is neither a built-in task nor a file; accepted: {', '.join(TASKS)}, or a JSON Lines file")
     longest = max(map(len, groups), default=0)
     return [group[i] for i in range(longest) for group in groups if i < len(group)]
+
+
+def refuse_unused(questions: Sequence[Question], given: Iterable[str]) -> None:
+    """Raises ValueError for a recipe field that was given although all questions are gaps, to which it means nothing."""
+    unused = [field for field in given if field in OF_ANSWERS]
+    if unused and all(q.example is not None and q.example.document for q in questions):
+        raise ValueError(f"--{unused[0].replace('_', '-')} means nothing to these tasks, which fill gaps, whose sizes are given; leave it out")
 
 
 def read(path: str) -> list[str]:

@@ -145,6 +145,7 @@ class Search:
         self.model, self.tokenizer, self.measure, self.report = model, tokenizer, measure, report
         self.recipes = {"reference": reference, **candidates}
         self.answers: dict[str, dict[int, Answer]] = {name: {} for name in self.recipes}
+        self.warm: set[str] = set()
 
     def put(self, names: Sequence[str], questions: Mapping[int, Question], until: float = math.inf) -> list[int]:
         """All these recipes answer each question before the next is put; what was answered before is not asked again. After `until` (monotonic seconds) no
@@ -159,16 +160,21 @@ class Search:
             for name in [*names[turn:], *names[:turn]]:
                 if number not in self.answers[name]:
                     self.report(name)
-                    if not self.answers[name]:
+                    if name not in self.warm:
+                        self.warm.add(name)
                         put(self.model, self.tokenizer, question, self.recipes[name])  # warm-up, and compiles its kernels
                     self.answers[name][number] = put(self.model, self.tokenizer, question, self.recipes[name])
             done.append(number)
         return done
 
-    def forget(self, name: str, numbers: Sequence[int]) -> None:
-        """So that it answers these again: seconds compare only where recipes take turns."""
-        for number in numbers:
-            del self.answers[name][number]
+    def sighted(self, questions: Mapping[int, Question]) -> bool:
+        """Whether the reference answers any question rightly. It answers alone as many as it takes to tell and forgets them: seconds compare only where
+        recipes take turns."""
+        for number, question in questions.items():
+            self.put(["reference"], {number: question})
+            if self.answers["reference"].pop(number).right:
+                return True
+        return False
 
     def cost(self, name: str, numbers: Sequence[int]) -> float:
         return statistics.mean(getattr(self.answers[name][n], self.measure) for n in numbers)
@@ -207,10 +213,10 @@ def tune(
 ) -> Tuned:
     """The cheapest candidate whose exact match is at most `max_loss` points below the reference's, else the reference.
 
-    The first two thirds of the questions are searched on. The cheapest survivors that keep the quality there then answer the last third in turn with the
-    reference, and the cheapest that keeps it there too and costs less is it. Candidates that the model cannot follow are left out. measure: what is to be
-    small, "seconds", "positions" or "forwards". seconds: how long it may take (None: as long as it takes); it takes longer only by the questions it is at,
-    at least one in each rung.
+    The first two thirds of the questions are searched on, the reference taking part in every rung. The cheapest survivors that keep the quality there then
+    answer the last third in turn with it, and the cheapest that keeps it there too and costs less is it. Candidates that the model cannot follow are left
+    out. measure: what is to be small, "seconds", "positions" or "forwards". seconds: how long it may take (None: as long as it takes); it takes longer only
+    by the questions it is at, at least one in each rung.
     Raises ValueError for fewer than 6 questions, and if the reference answers none rightly, because then no loss can be seen.
     """
     if measure not in MEASURES:
@@ -225,8 +231,7 @@ def tune(
     kept_out = list(range(parted, len(questions)))
     candidates = {name: recipe for name, recipe in candidates.items() if understood(model.config, recipe)}
     search = Search(model, tokenizer, reference, candidates, measure, report)
-    search.put(["reference"], asked)
-    if not any(a.right for a in search.answers["reference"].values()):
+    if not search.sighted(asked):
         raise ValueError(
             f"the reference answers none of the {len(questions)} questions rightly, so no loss can be seen; give questions that the model can answer"
         )
@@ -239,17 +244,14 @@ def tune(
         return math.inf if seconds is None else now + max(0.0, begun + seconds - now) / stages
 
     for number, size in enumerate(sizes):
-        seen = search.put(alive, {n: asked[n] for n in range(size)}, share(len(sizes) - number + 1))
+        seen = search.put(["reference", *alive], {n: asked[n] for n in range(size)}, share(len(sizes) - number + 1))
         history.append({"questions": len(seen), "recipes": len(alive)})
         order = ranked({name: (search.cost(name, seen), search.quality(name, seen)) for name in alive})
         if number + 1 < len(sizes):
             alive = order[: max(LEAST_KEPT, math.ceil(len(order) / SHRINK))]
     sound = [n for n in alive if search.cost(n, seen) < search.cost("reference", seen) and search.figures(n, seen)["loss"] <= max_loss]
     final = sorted(sound, key=lambda name: search.cost(name, seen))[:LEAST_KEPT]
-    checked = kept_out
-    if final:
-        search.forget("reference", kept_out)
-        checked = search.put(["reference", *final], {n: asked[n] for n in kept_out}, share(1))
+    checked = search.put(["reference", *final], {n: asked[n] for n in kept_out}, share(1))
     cheaper = [name for name in final if search.cost(name, checked) < search.cost("reference", checked)]
     found = next((name for name in cheaper if search.figures(name, checked)["loss"] <= max_loss), "reference")
     last = ["reference", *alive]
@@ -263,6 +265,6 @@ def work(candidates: int, questions: int) -> int:
     """An upper bound on the answers that `tune` asks for, for a progress bar."""
     parted, alive, before, total = -(-2 * questions // 3), candidates, 0, questions
     for size in rungs(candidates, parted):
-        total += alive * (size - before)
+        total += (alive + 1) * (size - before)
         before, alive = size, max(LEAST_KEPT, math.ceil(alive / SHRINK))
     return total + (LEAST_KEPT + 1) * (questions - parted)

@@ -40,6 +40,10 @@ class PrefixCache:
     def __post_init__(self) -> None:
         check_refresh("prefix", self)
 
+    def renews(self, moment: Moment) -> bool:
+        """Whether this step needs a forward though the canvas has not changed."""
+        return due(moment, self.refresh)
+
     def begin(self, canvas: Canvas) -> Callable[[Moment, Positions], Positions]:
         def compute(moment: Moment, visible: Positions) -> Positions:
             first = moment.block.start if self.first_alone else moment.first
@@ -58,6 +62,10 @@ class DualCache:
 
     def __post_init__(self) -> None:
         check_refresh("dual", self)
+
+    def renews(self, moment: Moment) -> bool:
+        """As for `PrefixCache`."""
+        return due(moment, self.refresh)
 
     def begin(self, canvas: Canvas) -> Callable[[Moment, Positions], Positions]:
         def compute(moment: Moment, visible: Positions) -> Positions:

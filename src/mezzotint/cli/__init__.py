@@ -76,8 +76,9 @@ def main(argv: list[str] | None = None) -> int:
         reason = error.strerror and f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         print(f"mezzotint: {' '.join((reason or str(error)).split())}", file=sys.stderr)
         return 2
-    except RuntimeError as error:
-        if not any(words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory")):
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory")):
             raise
-        print(f"mezzotint: not enough memory: {str(error).splitlines()[0]}; use a shorter canvas or a smaller dtype", file=sys.stderr)
+        reason = (str(error) or "the system gives no more").splitlines()[0].removeprefix("not enough memory ")
+        print(f"mezzotint: not enough memory: {reason}; use a shorter canvas or a smaller dtype", file=sys.stderr)
         return 2

@@ -121,11 +121,13 @@ def timed(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, A
 
 def judged(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, Any]:
     """Figures by recipe over the tasks' questions."""
+    from mezzotint.bench.chosen import changed
     from mezzotint.bench.contest import contest
-    from mezzotint.bench.questions import gather
+    from mezzotint.bench.questions import gather, refuse_unused
     from mezzotint.cli.progress import bar
 
     questions = gather(args.task, args.count or 20)
+    refuse_unused(questions, [*options.fields_of(args), *(field for text in args.recipes for field in changed(text))])
     model, tokenizer = options.load(args)
     with bar() as progress:
         task = progress.add_task("warm-up", total=len(recipes) * (len(questions) * args.repeats + 1))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mezzotint.cli import options
+from mezzotint.evaluation.item import OF_ANSWERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,16 @@ COUNT, HARD_COUNT = 16, 4
 ASKED = ("count", "hard_count", "data", "split", "shots", "samples", "lengths", "window", "context", "cfg_scale", "chat")
 """Options that only some tasks take."""
 
-MEANT = {"all": ("recipe", "against", *options.RECIPE_FIELDS), "suffix": ("recipe", "against", "gen_length", "block_length", "suffix"), "nothing": ()}
+MEANT = {
+    "all": ("recipe", "against", *options.RECIPE_FIELDS),
+    "gaps": ("recipe", "against", *(name for name in options.RECIPE_FIELDS if name not in OF_ANSWERS)),
+    "suffix": ("recipe", "against", "gen_length", "block_length", "suffix"),
+    "nothing": (),
+}
 """What a benchmark depends on of a recipe -> the options that choose it."""
+
+WHY = {"gaps": "fill gaps, whose sizes are given", "suffix": "ask a recipe only for its canvas and suffix", "nothing": "measure the model whatever the recipe"}
+"""Why the other options mean nothing to it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,13 +108,14 @@ def evaluate(args: argparse.Namespace) -> int:
         raise ValueError(f"name at least one task ({', '.join([*TASKS, *BENCHMARKS])}) or give --all")
     chosen = {task: benchmark_of(task) for task in names}
     for option in ASKED:
-        if getattr(args, option, None) is not None and not any(option in b.uses or (option == "cfg_scale" and b.recipe == "all") for b in chosen.values()):
+        taken = any(option in b.uses or (option == "cfg_scale" and b.recipe in ("all", "gaps")) for b in chosen.values())
+        if getattr(args, option, None) is not None and not taken:
             takers = ", ".join(n for n in [*TASKS, *BENCHMARKS] if option in benchmark_of(n).uses)
             raise ValueError(f"{option}={getattr(args, option)!r} means nothing to {', '.join(names)}; it is for {takers}")
     meant = {field for benchmark in chosen.values() for field in MEANT[benchmark.recipe]}
     for field in MEANT["all"]:
         if getattr(args, field) is not None and field not in meant and field != "cfg_scale":
-            why = "ask a recipe only for its canvas and suffix" if meant else "measure the model whatever the recipe"
+            why = " or ".join(reason for kind, reason in WHY.items() if any(b.recipe == kind for b in chosen.values()))
             raise ValueError(f"--{field.replace('_', '-')} means nothing to {', '.join(names)}, which {why}; leave it out")
     from mezzotint import __version__
     from mezzotint.cli.progress import bar
@@ -326,11 +336,11 @@ def rows(table: Any, name: str, part: dict[str, Any]) -> None:
     """The chief figure with its interval and the comparison; the other figures on lines of their own."""
     skipped = ("ci", "count", "forwards", "positions_computed", "seconds", "tokens", "hard", "parts", "plain", "paired", "unpaired")
     chief, *others = [(figure, value) for figure, value in part.items() if figure not in skipped]
-    low, high = part.get("ci", (None, None))
+    low, high = part.get("ci") or (None, None)
     against = part.get("paired")
     change = part.get("unpaired", "")
     if against:
-        change = f"{against['difference']:+.3f} [{against['ci'][0]:+.3f}, {against['ci'][1]:+.3f}]"
+        change = f"{against['difference']:+.3f} " + ("[{:+.3f}, {:+.3f}]".format(*against["ci"]) if against["ci"] else "(one question: no interval)")
         change += f", {against['changed']} verdicts and {against['answers_changed']} answers changed"
     label = name if chief[0] == "exact_match" else f"{name} {chief[0].replace('_', ' ')}"
     table.add_row(label, f"{chief[1]:.3f}", f"{low:.3f} – {high:.3f}" if low is not None else "", str(part["count"]), str(part["forwards"] or ""), change)

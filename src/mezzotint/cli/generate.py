@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     batch = parser.add_argument_group("batch", "many prompts, one JSON object a line; a run that was stopped goes on where it was")
     batch.add_argument("--input", metavar="FILE.jsonl", help="lines with prompt, messages or text, and their own settings (docs/scaling.md)")
     batch.add_argument("--output", metavar="FILE.jsonl", help="where the answers are added")
-    batch.add_argument("--running", type=int, metavar="N", help="most lines in progress at once (default: 32)")
+    batch.add_argument("--running", type=int, metavar="N", help="most lines in progress at once, of each replica (default: 32)")
     batch.add_argument("--ray", action="store_true", help="answer the lines on a Ray cluster (RAY_ADDRESS, or one started here)")
     options.add_replicas(batch)
     options.add_tensor_parallel(parser)

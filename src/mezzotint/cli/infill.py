@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
                 "positions_computed": result.positions_computed,
                 "recall": result.recall,
                 "seconds": result.seconds,
-                "recipe": recipe.to_dict(),
+                "recipe": result.recipe.to_dict(),
                 "seed": args.seed,
             }
         )

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.max_loss <= 100:
         raise ValueError(f"max_loss={args.max_loss} must lie between 0 and 100 points")
     from mezzotint.bench.machine import stamp
-    from mezzotint.bench.questions import gather
+    from mezzotint.bench.questions import gather, refuse_unused
     from mezzotint.bench.tuning import MEASURES, space, tune, work
     from mezzotint.cli.progress import bar
     from mezzotint.generation import default_recipe, encode
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if args.by not in MEASURES:
         raise ValueError(f"by={args.by!r} is unknown; accepted: {', '.join(MEASURES)}")
     questions = gather(args.task, args.count)
+    refuse_unused(questions, options.fields_of(args))
     model, tokenizer = options.load(args)
     reference = options.recipe_of(args, default_recipe(model), model.config)
     longest = max((len(encode(tokenizer, q.prompt)) for q in questions if q.prompt), default=0)
@@ -70,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
     here = stamp()
     check = found.check
     source = (
-        f"mezzotint tune {args.model or 'bundled'} on {' '.join(args.task)}: at most {args.max_loss:g} points lost; {check['exact_match']:.3f} against "
-        f"{check['reference']:.3f} and {check['speedup']:.1f} times as fast on {check['questions']} questions kept out of the search "
+        f"mezzotint tune {args.model or 'bundled'} on {' '.join(args.task)} --max-loss {args.max_loss:g}: {lost(check)}, {check['exact_match']:.3f} against "
+        f"{check['reference']:.3f}, and {check['speedup']:.1f} times as fast on {check['questions']} questions kept out of the search "
         f"({here['machine']}, {here['date']})"
     )
     named = Named(found.recipe, source, out.stem)
@@ -81,6 +82,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         show(found, args.out)
     return 0
+
+
+def lost(check: dict[str, Any]) -> str:
+    """The loss as it was seen, and how much it may be."""
+    low, high = check["ci"]
+    return f"{check['loss']:.1f} points lost (95 % interval {low:.1f} to {high:.1f})"
 
 
 def show(found: Any, out: str) -> None:
@@ -102,7 +109,7 @@ def show(found: Any, out: str) -> None:
     console.print(f"chosen: {found.name}", highlight=False)
     console.print(
         f"on {check['questions']} questions kept out of the search: {check['exact_match']:.3f} against {check['reference']:.3f}, "
-        f"{check['speedup']:.2f} times as fast",
+        f"{lost(check)}, {check['speedup']:.2f} times as fast",
         highlight=False,
     )
     console.print(f"written: {out}", highlight=False)

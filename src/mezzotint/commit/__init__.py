@@ -2,7 +2,7 @@
 
 from mezzotint.commit.blocks import AtLeast, Edit, Sequential
 from mezzotint.commit.rules import EntropyBound, Factor, Linear, LocalLeap, Origin, Quota, Rule, Shuffled, Threshold, Timed
-from mezzotint.commit.sampling import CONFIDENCES, SAMPLINGS, Prediction, Sampler
+from mezzotint.commit.sampling import CONFIDENCES, LEAST_TEMPERATURE, SAMPLINGS, Prediction, Sampler
 
 RULES: dict[str, type] = {
     "quota": Quota,
@@ -21,6 +21,7 @@ RULES: dict[str, type] = {
 
 __all__ = [
     "CONFIDENCES",
+    "LEAST_TEMPERATURE",
     "RULES",
     "SAMPLINGS",
     "AtLeast",

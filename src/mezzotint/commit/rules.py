@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mezzotint.commit.sampling import Prediction
+from mezzotint.commit.sampling import LEAST_TEMPERATURE, Prediction
 from mezzotint.fields import check
 
 Accept = Callable[[Prediction], Bool[Tensor, "b w"]]
@@ -69,10 +69,6 @@ class Quota:
             return best(prediction, [min(c, left) for c, left in zip(counts, prediction.open.sum(1).tolist(), strict=True)])
 
         return accept
-
-
-LEAST_TEMPERATURE = 1e-4
-"""Confidences divided by less overflow."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +268,7 @@ class Factor:
 class EntropyBound:
     """The surest candidates whose joint uncertainty is bounded: sum of entropies minus the largest at most `gamma` nats (arXiv 2505.24857).
 
-    Larger gamma: more tokens per forward. Needs confidence="entropy". The surest is always committed.
+    Larger gamma: more tokens per forward. Needs confidence="entropy". The surest is always committed, also where no entropy is a number.
     """
 
     gamma: float = 0.1
@@ -287,7 +283,9 @@ class EntropyBound:
         def accept(prediction: Prediction) -> Bool[Tensor, "b w"]:
             entropy, order = (-prediction.confidence).sort(-1)
             bounded = ((entropy.cumsum(-1) - entropy) <= self.gamma) & entropy.isfinite()
-            return torch.zeros_like(bounded).scatter(-1, order, bounded)
+            chosen = torch.zeros_like(bounded).scatter(-1, order, bounded)
+            surest = best(prediction, [min(1, left) for left in prediction.open.sum(1).tolist()])
+            return torch.where(chosen.any(1, keepdim=True), chosen, surest)
 
         return accept
 

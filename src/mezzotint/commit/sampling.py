@@ -9,6 +9,8 @@ from torch import Tensor
 
 CONFIDENCES = ("probability", "margin", "entropy", "random")
 SAMPLINGS = ("gumbel", "categorical")
+LEAST_TEMPERATURE = 1e-4
+"""Logits and confidences divided by less may overflow, and nothing is told apart at less: the draw is greedy."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Engine(Desk):
     def warm_up(self) -> None:
         """Answer something, before the first request comes: it is not to pay for what is done once."""
         ticket = Ticket(smallest(self.model), 0, 60.0)
-        while ticket.run is None or ticket.run.ask is not None:
+        while ticket.run is None or not ticket.run.ended:
             [found] = self._forward([ticket])
             if isinstance(found, Exception):
                 raise found
@@ -91,7 +91,8 @@ class Engine(Desk):
         super().ended(ticket, reason)
 
     def _next_batch(self) -> list[Ticket]:
-        """The run that has waited longest, and others that can share its forward. They go to the back of the row, so that every run gets its turn."""
+        """The run that has waited longest, and others that can share its forward, or need none either. They go to the back of the row, so that every run gets
+        its turn."""
         fresh = [ticket for ticket in self.running if ticket.run is None]
         if fresh:
             return fresh
@@ -99,12 +100,14 @@ class Engine(Desk):
         rows = 0
         for ticket in self.running:
             assert ticket.run is not None
-            assert ticket.run.ask is not None
-            ask = ticket.run.ask
-            if batch and (not packable(ask) or not packable(batch[0].run.ask) or rows + len(ask.at) > self.settings.rows):  # type: ignore[union-attr,arg-type]
+            ask, first = ticket.run.ask, batch[0].run.ask if batch else ticket.run.ask  # type: ignore[union-attr]
+            if (ask is None) != (first is None):
                 continue
+            if ask is not None and first is not None:
+                if batch and (not packable(ask) or not packable(first) or rows + len(ask.at) > self.settings.rows):
+                    continue
+                rows += len(ask.at)
             batch.append(ticket)
-            rows += len(ask.at)
         for ticket in batch:
             self.running.remove(ticket)
         self.running.extend(batch)
@@ -112,10 +115,12 @@ class Engine(Desk):
 
     @torch.inference_mode()
     def _forward(self, batch: list[Ticket]) -> list[list[Update] | Exception]:
-        """In the engine's thread: begin new runs, or answer one shared forward and take each run to its next."""
+        """In the engine's thread: begin new runs, let runs go on that need no forward, or answer one shared forward and take each run to its next."""
         if batch[0].run is None:
             return [self._guarded(self._begin, ticket) for ticket in batch]
         runs = [ticket.run for ticket in batch if ticket.run is not None]
+        if runs[0].ask is None:
+            return [self._guarded(Run.go_on, run) for run in runs]
         asks = [run.ask for run in runs if run.ask is not None]
         try:
             logits = Packed(self.model, asks).answer() if packable(asks[0]) else [asks[0].answer()]
@@ -149,7 +154,7 @@ class Engine(Desk):
                 continue
             for update in outcome:
                 ticket.publish(update)
-            if ticket.run is not None and ticket.run.ask is None:
+            if ticket.run is not None and ticket.run.ended:
                 self.running.remove(ticket)
                 ticket.publish(None)
                 self.ended(ticket, outcome[-1].finished or "length" if outcome else "length")

@@ -248,23 +248,26 @@ class Fleet(Desk):
             self.running.remove(ticket)
             ticket.publish(Failed("the engine that worked on this answer has ended; ask again"))
             self.ended(ticket, "failed")
+        log.warning("an engine is lost (process %s): %s; %d requests failed", member.process.pid, why, len(lost))
+        self.restart_later(member)
+
+    def restart_later(self, member: Member) -> None:
         pause = min(2.0**member.failures, LONGEST_PAUSE)
-        log.warning("an engine is lost (process %s): %s; %d requests failed; it is started again in %.0f s", member.process.pid, why, len(lost), pause)
         member.failures += 1
+        log.warning("it is started again in %.0f s", pause)
         asyncio.get_running_loop().call_later(pause, self.restart, member)
 
     def restart(self, member: Member) -> None:
         member.process.join(0)
-        if self.closing:
+        if self.closing or not member.line.closed:
             return
         try:
             member.start()
         except OSError as error:
             log.warning("an engine could not be started: %s", error)
-            member.failures += 1
-            asyncio.get_running_loop().call_later(min(2.0**member.failures, LONGEST_PAUSE), self.restart, member)
-            return
-        self.listen(member)
+            self.restart_later(member)
+        else:
+            self.listen(member)
 
 
 def refuse(settings: EngineSettings, replicas: int) -> None:

@@ -17,6 +17,9 @@ from mezzotint.types import Positions
 if TYPE_CHECKING:
     from mezzotint.grammar.automaton import Automaton
 
+WITHOUT_FORWARD = 64
+"""Steps that a run may take at a time without a forward: then other runs have their turn, and deadlines are looked at."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -88,7 +91,7 @@ class Update:
 
 
 class Run:
-    """A request on its way. `ask` is the forward it waits for, None once it has ended."""
+    """A request on its way. `ask` is the forward it waits for, None if it is to `go_on` without one, or has `ended`."""
 
     def __init__(self, model: Transformer, request: Request):
         self.request, self.begun = request, time.monotonic()
@@ -110,6 +113,7 @@ class Run:
         self.stop_ids = frozenset(config.stop_ids)
         self.limit = (recipe.max_tokens or recipe.gen_length) if request.open_ended else int(self.canvas.open[0].nonzero()[-1]) + 1 - start
         self.ask: Ask | None = None
+        self.ended = False
         self.logits: Tensor | None = None
         self.predicted: list[int] = []
 
@@ -130,13 +134,19 @@ class Run:
         """Give what was drawn, and go to the next forward or the end."""
         return self._go(self.turns.send(prediction))
 
+    def go_on(self) -> list[Update]:
+        """Take more of the steps that need no forward."""
+        return self._go(next(self.turns, None))
+
     def close(self) -> None:
         self.turns.close()
         self.ask = self.logits = None
+        self.ended = True
 
     def _go(self, turn: Ask | Draw | Step | None) -> list[Update]:
-        """To the next forward. A step that needs none draws alone."""
-        updates = []
+        """To the next forward, or `WITHOUT_FORWARD` steps on the way there. A step that needs none draws alone."""
+        updates: list[Update] = []
+        self.ask = None
         while isinstance(turn, Draw | Step):
             if isinstance(turn, Draw):
                 turn = self.turns.send(turn.answer())
@@ -145,8 +155,10 @@ class Run:
             if updates[-1].finished:
                 self.close()
                 return updates
+            if len(updates) == WITHOUT_FORWARD:
+                return updates
             turn = next(self.turns, None)
-        self.ask = turn
+        self.ask, self.ended = turn, turn is None
         return updates
 
     def _update(self, step: Step) -> Update:

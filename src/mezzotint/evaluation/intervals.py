@@ -18,8 +18,10 @@ def wilson(right: int, total: int, z: float = Z) -> tuple[float, float]:
     return 0.0 if right == 0 else max(0.0, centre - half), 1.0 if right == total else min(1.0, centre + half)
 
 
-def bootstrap(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
-    """The 95 % interval of a mean by resampling the values (percentile bootstrap, fixed seed)."""
+def bootstrap(values: Sequence[float], draws: int = 2000) -> tuple[float, float] | None:
+    """The 95 % interval of a mean by resampling the values (percentile bootstrap, fixed seed); None below two values, which say nothing of their spread."""
+    if len(values) < 2:
+        return None
     numbers = torch.tensor(values, dtype=torch.float64)
     generator = torch.Generator().manual_seed(SEED)
     each = max(1, 1_000_000 // len(numbers))
@@ -31,7 +33,8 @@ def bootstrap(values: Sequence[float], draws: int = 2000) -> tuple[float, float]
 def paired(mine: Sequence[bool | float], theirs: Sequence[bool | float]) -> dict[str, Any]:
     """Mean difference on the same questions, its 95 % interval, and how many verdicts changed.
 
-    Verdicts get the interval of Agresti and Min (2005), which does not shrink to nothing when no verdict changed; other figures the bootstrap's.
+    Verdicts get the interval of Agresti and Min (2005), which does not shrink to nothing when no verdict changed; other figures the bootstrap's, which is None
+    for one question.
     """
     if len(mine) != len(theirs) or not mine:
         raise ValueError(f"a paired comparison needs the same questions on both sides, not {len(mine)} and {len(theirs)}")

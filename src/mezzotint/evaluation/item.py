@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+OF_ANSWERS = ("steps", "max_tokens", "early_stop")
+"""Recipe fields that say something of answers and nothing of gaps, whose sizes are given."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -114,7 +117,8 @@ class Benchmark:
     """A set of items and how they are scored.
 
     items(settings, tokenizer, recipe, model's config) -> the items; score(facts, said) -> figures of one item, the chief one first;
-    uses: the settings it takes beyond those that all take, `recipe`: what of a recipe it depends on ("all", "suffix" or "nothing").
+    uses: the settings it takes beyond those that all take, `recipe`: what of a recipe it depends on ("all", "gaps": all but
+    `OF_ANSWERS`, "suffix" or "nothing").
     summary: figures of several scored items, where their means would not do.
     """
 

@@ -82,7 +82,12 @@ def compare(mine: Sequence[Prediction], theirs: Sequence[Prediction], my_scores:
         raise ValueError("the two runs were asked different questions under the same ids, so they cannot be compared in pairs")
     chief = next(iter(pairs[0][1]))
     found = paired([s[chief] for _, s, _, _ in pairs], [t[chief] for _, _, _, t in pairs])
-    return found | {"answers_changed": sum(p.said != q.said for p, _, q, _ in pairs), "count": len(pairs)}
+    return found | {"answers_changed": sum(answered(p) != answered(q) for p, _, q, _ in pairs), "count": len(pairs)}
+
+
+def answered(prediction: Prediction) -> dict[str, Any]:
+    """What was said, without the reason why it ended there."""
+    return {name: value for name, value in prediction.said.items() if name != "finish_reason"}
 
 
 def apart(lines: Sequence[tuple[Conditions, Prediction]]) -> dict[str, tuple[Conditions, list[Prediction]]]:

@@ -199,9 +199,7 @@ def load_model(
             scaling = dataclasses.replace(scaling, original_length=config.max_length)
         config = dataclasses.replace(config, rope_scaling=scaling)
         frequencies(config.rotary_dim or config.head_dim, config.rope_theta, scaling)
-    wanted = dtype_of(dtype)
-    if wanted is None and folder == BUNDLED and device.type == "cpu":
-        wanted = torch.float32
+    wanted = dtype_of(dtype) or usual_dtype(folder, device)
     files = tensor_files(folder)
     if config.tied_head and (head := family.OUTER.get("head.weight")) in files:
         config = dataclasses.replace(config, tied_head=same_tensor(files, head, family.OUTER["embedding.weight"]))
@@ -296,6 +294,11 @@ def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is unknown; accepted: {', '.join(DTYPES)}")
     return DTYPES[dtype]
+
+
+def usual_dtype(folder: Path, device: torch.device) -> torch.dtype | None:
+    """In which a checkpoint computes when nobody says, None for as it is stored: the bundled model's bf16 is slow on a CPU."""
+    return torch.float32 if folder == BUNDLED and device.type == "cpu" else None
 
 
 def read_tensor(file: Path, name: str, device: torch.device, dtype: torch.dtype | None) -> Tensor:

@@ -36,8 +36,6 @@ def recipe_of(body: Common, engine: Desk, settings: ServerSettings, max_tokens: 
         raise ApiError(400, str(error), field if field in (None, "temperature", "top_p") else f"diffusion.{field}") from None
     if wanted.attention is not None and getattr(recipe.attention, "impl", "auto") != "auto":
         raise ApiError(400, f"attention={wanted.attention} chooses an impl, which is the server's to choose; accepted: auto", "diffusion.attention")
-    if recipe.steps is not None and recipe.steps > recipe.gen_length:
-        raise ApiError(400, f"steps={recipe.steps} is more than one step per token (gen_length={recipe.gen_length})", "diffusion.steps")
     if recipe.gen_length > engine.longest:
         raise ApiError(400, f"gen_length={recipe.gen_length} exceeds the limit of {engine.longest} tokens", "diffusion.gen_length")
     return recipe

@@ -1,5 +1,6 @@
 """The built-in tasks as a benchmark: questions made by code, with a harder half that gets figures of its own."""
 
+import functools
 import random
 from dataclasses import asdict
 from typing import Any
@@ -25,6 +26,12 @@ def questions(task: str, count: int, *, hard: bool = False) -> list[Example]:
         if patience > 2000:
             raise ValueError(f"count={count} is more than the different held-out questions of task {task!r}, of which there are about {len(found)}")
     raise AssertionError("draw is endless")
+
+
+@functools.cache
+def fills_gaps(task: str) -> bool:
+    """Whether a task's questions are gaps in documents."""
+    return bool(questions(task, 1)[0].document)
 
 
 def item(example: Example, id: str) -> Item:
@@ -53,4 +60,5 @@ def benchmark(task: str, hard: int) -> Benchmark:
         harder = questions(task, hard, hard=True) if hard else []
         return [item(e, f"{i:05d}") for i, e in enumerate(easy)] + [item(e, f"{HARD}-{i:05d}") for i, e in enumerate(harder)]
 
-    return Benchmark((TASKS[task].__doc__ or task).splitlines()[0], items, score, uses=("count", "hard_count"))
+    about = (TASKS[task].__doc__ or task).splitlines()[0]
+    return Benchmark(about, items, score, uses=("count", "hard_count"), recipe="gaps" if fills_gaps(task) else "all")

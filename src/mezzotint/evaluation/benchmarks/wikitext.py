@@ -62,13 +62,18 @@ def score(facts: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
     return {"nats_per_token": said["nats"] / facts["tokens"], "nats": said["nats"], **{n: facts[n] for n in ("tokens", "bytes", "words")}}
 
 
+def interval(scored: Sequence[dict[str, Any]]) -> tuple[float, float] | None:
+    """The 95 % interval of a perplexity over windows; None for one window."""
+    found = bootstrap([s["nats_per_token"] for s in scored])
+    return None if found is None else (math.exp(found[0]), math.exp(found[1]))
+
+
 def likelihood(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Perplexities of all windows together. The interval is over windows; the noise of the Monte-Carlo draws is part of it."""
     nats, tokens = math.fsum(s["nats"] for s in scored), sum(s["tokens"] for s in scored)
-    low, high = bootstrap([s["nats_per_token"] for s in scored])
     return {
         "perplexity": math.exp(nats / tokens),
-        "ci": (math.exp(low), math.exp(high)),
+        "ci": interval(scored),
         "nats_per_token": nats / tokens,
         "bits_per_byte": nats / math.log(2) / sum(s["bytes"] for s in scored),
         "word_perplexity": math.exp(min(700.0, nats / max(1e-9, math.fsum(s["words"] for s in scored)))),
@@ -78,9 +83,8 @@ def likelihood(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def geometric(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The geometric mean over windows, as published; no bits per byte, since it is no likelihood."""
-    low, high = bootstrap([s["nats_per_token"] for s in scored])
     mean = math.fsum(s["nats_per_token"] for s in scored) / len(scored)
-    return {"masked_perplexity": math.exp(mean), "ci": (math.exp(low), math.exp(high)), "nats_per_token": mean, "tokens": sum(s["tokens"] for s in scored)}
+    return {"masked_perplexity": math.exp(mean), "ci": interval(scored), "nats_per_token": mean, "tokens": sum(s["tokens"] for s in scored)}
 
 
 def apart(facts: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
@@ -89,13 +93,14 @@ def apart(facts: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
 
 def against_all(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """`likelihood` under the strategy, the perplexities under all masks and under none, and by how many percent the others exceed that of all, with the 95 %
-    interval of the paired bootstrap over windows."""
+    interval of the paired bootstrap over windows, where there are two."""
     nats = {name: [s[name] for s in scored] for name in ("nats_per_token", "all", "none")}
     found = likelihood(scored)
     found |= {f"perplexity_{name}": math.exp(math.fsum(nats[name]) / len(scored)) for name in ("all", "none")}
     for label, name in (("increase_percent", "nats_per_token"), ("none_increase_percent", "none")):
         gaps = [mine - whole for mine, whole in zip(nats[name], nats["all"], strict=True)]
-        for suffix, value in zip(("", "_low", "_high"), (math.fsum(gaps) / len(gaps), *bootstrap(gaps)), strict=True):
+        found[label] = 100 * math.expm1(math.fsum(gaps) / len(gaps))
+        for suffix, value in zip(("_low", "_high"), bootstrap(gaps) or (), strict=False):
             found[label + suffix] = 100 * math.expm1(value)
     return found
 

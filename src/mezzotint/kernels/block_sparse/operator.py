@@ -58,7 +58,8 @@ def block_sparse(
     """
     reason = available(impl, q.device.type)
     if reason:
-        raise ValueError(f"impl={impl!r} cannot run here: {reason}; accepted: reference")
+        others = ", ".join(other for other in IMPLEMENTATIONS if not available(other, q.device.type))
+        raise ValueError(f"impl={impl!r} cannot run here: {reason}; accepted: {others}")
     if choice is not None and (q.shape[1] % choice.index.shape[1] or choice.index.shape[1] % k.shape[1]):
         raise ValueError(f"{choice.index.shape[1]} lists of tiles do not divide among {q.shape[1]} heads with {k.shape[1]} key heads")
     if impl == "native":

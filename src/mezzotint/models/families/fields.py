@@ -71,13 +71,14 @@ class Fields:
         inside = Fields(self.config | {name: value for name, value in nested.items() if name in ("rope_theta", "partial_rotary_factor")}, self.family)
         scaled = nested if nested.get("rope_type", "default") != "default" else None
         share = inside.config.get("partial_rotary_factor")
-        share = 1.0 if share in (None, 0) else inside.number("partial_rotary_factor")
+        off = share is None or (isinstance(share, int | float) and not isinstance(share, bool) and share <= 0)  # LLaDA-MoE says -1 where all is rotated
+        share = 1.0 if off else inside.number("partial_rotary_factor")
         if not 0 < share <= 1:
             raise ValueError(f"config.json: partial_rotary_factor={share} must lie in (0, 1]")
         length = self.size("max_position_embeddings")
         return {
             "rope_theta": inside.number("rope_theta", theta),
-            "rope_scaling": from_checkpoint(self.config.get("rope_scaling") or scaled, length),
+            "rope_scaling": from_checkpoint(self.config.get("rope_scaling") or scaled, length, self.config.get("original_max_position_embeddings")),
             "rope_full_precision": False,
             "rotary_dim": None if share == 1.0 else int(self.head_dim() * share) // 2 * 2,
             "max_length": length,
