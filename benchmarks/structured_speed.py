@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=128, help="canvas the speed is measured at (default: 128)")
     parser.add_argument("--targets", type=float, nargs="*", default=[1.1, 1.2, 1.3, 1.5], help="of the curve")
     parser.add_argument("--rankings", nargs="*", default=["importance", "combined", "instability"], help="of the curve")
-    parser.add_argument("--samples", type=int, default=192, help="calibration samples (default: 192)")
+    parser.add_argument("--samples", type=int, default=192, help="calibration samples, and as many to validate and to test on (default: 192)")
     parser.add_argument("--sample-length", type=int, default=128, help="their length, and that of validation and test samples (default: 128)")
     parser.add_argument("--repeats", type=int, default=25, help="pairs of forwards per measurement (default: 25)")
     parser.add_argument("--quick", action="store_true", help="little of everything: shows that it works, measures nothing")
@@ -51,7 +51,7 @@ def main() -> None:
     rows = Rows(args.rows, settings)
     data, validation, test = (
         list(from_suite(tokenizer, count=count, length=args.sample_length, seed=seed, held_out=held))
-        for count, seed, held in ((args.samples, 200, False), (max(8, args.samples // 2), 201, False), (max(8, args.samples // 2), 1, True))
+        for count, seed, held in ((args.samples, 200, False), (args.samples, 201, False), (args.samples, 1, True))
     )
     base = Structured(length=args.length, predicted=min(32, args.length), cost="flops" if args.quick else "measured", passes=1 if args.quick else 3)
     begun = time.monotonic()

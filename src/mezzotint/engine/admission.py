@@ -14,6 +14,7 @@ from mezzotint.models.config import ModelConfig
 from mezzotint.models.information import activations_bytes, memory_bytes
 from mezzotint.models.outline import Outline
 from mezzotint.models.transformer import Transformer
+from mezzotint.recipe import round_up
 from mezzotint.types import Attention, Cache
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")
@@ -69,8 +70,10 @@ def check(model: Transformer | Outline, request: Request, longest: int, budget: 
     wrong = next((token for piece in request.pieces if isinstance(piece, tuple) for token in piece if not 0 <= token < vocabulary), None)
     if wrong is not None:
         raise Refused(f"token id {wrong} is not one of this model's {vocabulary}")
+    recipe = request.recipe
     try:
-        lay_out(Canvas.gaps([[0], 1], model.config.mask_id, torch.device("cpu")), model.config, request.recipe)
+        recipe.check_blocks(round_up(request.length - len(request.prompt), recipe.width) // recipe.width)
+        lay_out(Canvas.gaps([[0], 1], model.config.mask_id, torch.device("cpu")), model.config, recipe)
     except ValueError as error:
         raise Refused(str(error)) from None
     size = needed(model, request)
