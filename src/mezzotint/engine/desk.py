@@ -116,6 +116,11 @@ class Desk(ABC):
         return self.budget
 
     @property
+    def engines(self) -> int:
+        """How many can work now."""
+        return 1
+
+    @property
     def open(self) -> bool:
         """Whether a new request would be worked on soon."""
         return not (self.closing or self.stopped)

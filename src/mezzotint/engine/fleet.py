@@ -122,11 +122,11 @@ class Fleet(Desk):
 
     @property
     def places(self) -> int:
-        return self.settings.running * max(1, len(self.able))
+        return self.settings.running * max(1, self.engines)
 
     @property
     def capacity(self) -> int:
-        return self.budget * max(1, len(self.able))
+        return self.budget * max(1, self.engines)
 
     @property
     def able(self) -> list[Member]:
@@ -134,8 +134,12 @@ class Fleet(Desk):
         return [member for member in self.members if member.ready]
 
     @property
+    def engines(self) -> int:
+        return len(self.able)
+
+    @property
     def open(self) -> bool:
-        return super().open and bool(self.able)
+        return super().open and self.engines > 0
 
     def leave(self) -> None:
         """Let go of the engines, which then end."""

@@ -34,6 +34,7 @@ class Metrics:
         self.first = Histogram("mezzotint_first_text_seconds", "seconds from submission to the first text", buckets=SECONDS, registry=self.registry)
         gauges = {
             "running": ("requests in progress", lambda: len(engine.running)),
+            "engines": ("engines that can work", lambda: engine.engines),
             "waiting": ("requests in the queue", lambda: len(engine.waiting)),
             "memory_reserved_bytes": ("bytes set aside for running requests, by estimate", lambda: engine.reserved),
             "memory_budget_bytes": ("bytes that may be set aside", lambda: engine.capacity),
