@@ -112,7 +112,8 @@ def main() -> None:
                 say(rows.found[name])
     names = [(m, s, "unstructured") for s in args.sparsities for m in methods] + [(r, f"{s:g}", "structured") for s in args.structured for r in rankings]
     table = [summary(rows, *name) for name in names]
-    against = [pair for a, b in PAIRS for s in (*args.sparsities, *(f"{x:g}" for x in args.structured)) if (pair := paired_seeds(rows, a, b, s))]
+    shares = dict.fromkeys([*args.sparsities, *(f"{x:g}" for x in args.structured)])
+    against = [pair for a, b in PAIRS for s in shares if (pair := paired_seeds(rows, a, b, s))]
     found = {"dense": dense, "table": table, "sink_against": against, "decoding": str(judge.recipe), "tasks": list(judge.asked)}
     print(json.dumps(found | settings | {"quick": args.quick, **stamp()}))
 

@@ -145,8 +145,9 @@ def section(part: str, path: Path) -> str:
             single[name] = value
     if single:
         lines += [" · ".join(f"{titled(k)} {cell(v, k)}" for k, v in single.items() if v is not None), ""]
-    if (PLOTS / f"{part}.svg").exists():
-        lines += [f"![{part.replace('-', ' ')}](plots/{part}.svg)", ""]
+    for plot in (part, f"{part}-pareto"):
+        if (PLOTS / f"{plot}.svg").exists():
+            lines += [f"![{plot.replace('-', ' ')}](plots/{plot}.svg)", ""]
     lines += [f"Source: `benchmarks/results/{path.name}`", ""]
     return "\n".join(lines)
 
