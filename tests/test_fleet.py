@@ -196,6 +196,15 @@ def test_a_fleet_that_is_stopped_gives_its_places_back(fleet):
     assert not any(member.tickets for member in fleet.members)
 
 
+def test_signals_to_all_processes_are_for_the_desk(fleet):
+    before = [member.process.pid for member in fleet.members]
+    for member in fleet.members:
+        os.kill(member.process.pid, signal.SIGTERM)
+        os.kill(member.process.pid, signal.SIGINT)
+    assert all(tokens for tokens, _ in serve(fleet, *(answer(fleet, request(fleet, i)) for i in range(4))))
+    assert sorted(member.process.pid for member in fleet.members) == sorted(before)
+
+
 def test_a_dead_engine_takes_only_its_own_with_it(fleet):
     async def main():
         tickets = [fleet.submit(request(fleet, i, LONG)) for i in range(2)]

@@ -15,6 +15,7 @@ import os
 import pickle
 import signal
 import time
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -50,6 +51,7 @@ class Member:
         self.shelf = Shelf()
         self.line, theirs = Line.pair()
         context = multiprocessing.get_context("spawn")
+        resource_tracker.ensure_running()  # the first process would start it, which unblocks signals
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             self.process = context.Process(target=work, args=(self.settings, self.threads, theirs), daemon=True)
