@@ -10,7 +10,6 @@ python benchmarks/server_throughput.py --json
 import argparse
 import asyncio
 import json
-import os
 import signal
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from machine import stamp
 
 import mezzotint as mz
 from mezzotint.engine import EngineSettings, Request, made
+from mezzotint.engine.fleet import cores_here
 from mezzotint.evaluation.suite import questions
 from mezzotint.generation import answer_ids, encode
 
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype")
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--replicas", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}), help="engines (default: one, and one for every core)")
+    parser.add_argument("--replicas", type=int, nargs="+", default=sorted({1, cores_here()}), help="engines (default: one, and one for every core)")
     parser.add_argument("--requests", type=int, default=48, help="requests of one sample")
     parser.add_argument("--recipes", nargs="+", default=RECIPES, metavar="NAME[+FIELD=VALUE...]")
     parser.add_argument("--task", default="math", help="built-in task whose questions are asked (default: math)")

@@ -1,6 +1,8 @@
 """Shared pieces: shape checking, the golden folder, tiny models, and the count of golden cases that ran."""
 
+import asyncio
 import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -64,3 +66,22 @@ def empties(group: int, seconds: float = 10) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def interruptible():
+    """For a child: Ctrl-C ends it, though a test run in the background ignores it, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def serve(engine, *jobs):
+    """Run jobs (coroutines) beside a working engine."""
+
+    async def main():
+        work = asyncio.create_task(engine.run())
+        try:
+            return await asyncio.wait_for(asyncio.gather(*jobs), 120)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    return asyncio.run(main())

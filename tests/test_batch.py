@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import empties
+from conftest import empties, interruptible
 
 import mezzotint as mz
 from mezzotint.appending import open_to_append
@@ -231,9 +231,6 @@ def test_a_stopped_batch_ends_quietly(tmp_path, number, replicas):
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     write(source, [{"prompt": "Copy these words: amber coral", "diffusion": {"gen_length": 512 * (i > 2) or 16, "early_stop": "off"}} for i in range(14)])
     words = command("--input", str(source), "--output", str(target), "--running", "2", "--replicas", replicas)
-
-    def interruptible():
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background ignores it, and children inherit that
 
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=interruptible)
     until = time.monotonic() + 300

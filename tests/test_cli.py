@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from conftest import interruptible
 
 SHORT = ["--gen-length", "32", "--block-length", "16"]
 
@@ -121,7 +122,7 @@ def test_ctrl_c_ends_quietly():
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"TERM": "xterm"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it, and children inherit that
+        preexec_fn=interruptible,
     )
     try:
         time.sleep(10)

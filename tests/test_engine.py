@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from conftest import serve
 
 import mezzotint as mz
 from mezzotint.engine import Busy, Engine, EngineSettings, Expired, Failed, Refused, Request
@@ -39,19 +40,6 @@ async def answer(engine, asked):
     ticket = engine.submit(asked)
     updates = [update async for update in ticket]
     return [token for update in updates for token in update.decided], updates, ticket
-
-
-def serve(engine, *jobs):
-    """Run jobs (coroutines) beside a working engine."""
-
-    async def main():
-        work = asyncio.create_task(engine.run())
-        try:
-            return await asyncio.wait_for(asyncio.gather(*jobs), 60)
-        finally:
-            work.cancel()
-
-    return asyncio.run(main())
 
 
 def test_the_same_tokens_alone_and_in_company(engine):

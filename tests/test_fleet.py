@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from conftest import empties
+from conftest import empties, serve
 
 import mezzotint as mz
 from mezzotint.engine import Expired, Failed, Fleet, Refused, Request, made
@@ -51,20 +51,6 @@ def request(fleet, index, recipe=None, **settings):
 async def answer(fleet, asked):
     ticket = fleet.submit(asked)
     return [token for update in [u async for u in ticket] for token in update.decided], ticket
-
-
-def serve(fleet, *jobs):
-    """Run jobs (coroutines) beside a working fleet."""
-
-    async def main():
-        work = asyncio.create_task(fleet.run())
-        try:
-            return await asyncio.wait_for(asyncio.gather(*jobs), 120)
-        finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-
-    return asyncio.run(main())
 
 
 def test_both_ends_of_a_line_may_speak_at_length_at_once():

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 def open_to_append(path: Path, begins: bytes) -> IO[bytes]:
@@ -14,17 +14,22 @@ def open_to_append(path: Path, begins: bytes) -> IO[bytes]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+b")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise ValueError(f"{path} is in use by another run") from None
+    lock(file, path)
     try:
         mend(file, begins)
     except ValueError as error:
         file.close()
         raise ValueError(f"{path} {error}") from None
     return file
+
+
+def lock(file: IO[Any], of: Path) -> None:
+    """Hold an open file for this run alone, until it is closed. Raises ValueError, and closes it, if another run holds it; of: what that one uses."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise ValueError(f"{of} is in use by another run") from None
 
 
 def append(file: IO[bytes], text: str) -> None:

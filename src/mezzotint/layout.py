@@ -90,7 +90,7 @@ class Trained(Free):
 def check_blocks(canvas: Canvas, recipe: Recipe, *, grows: bool) -> None:
     """Raises ValueError for strategies that this canvas has too few or too many blocks for: where gaps are filled, it is not the recipe's."""
     length = canvas.length if not grows or recipe.max_tokens is None else max(canvas.begins) + recipe.max_tokens
-    recipe.check_blocks(round_up(length - canvas.start, recipe.width) // recipe.width)
+    recipe.check_ahead(length - canvas.start)
 
 
 def lay_out(canvas: Canvas, config: ModelConfig, recipe: Recipe) -> Free:

@@ -96,7 +96,7 @@ class Recipe:
             raise ValueError(
                 f"cache=feature computes different rows in every layer, so attention={type(self.attention).__name__} has no tiles; choose attention=dense"
             )
-        self.check_blocks(round_up(max(self.gen_length, self.max_tokens or 0), self.width) // self.width)
+        self.check_ahead(max(self.gen_length, self.max_tokens or 0))
         if isinstance(self.cache, GreedyCache) and not isinstance(self.commit, Shuffled):
             raise ValueError(f"cache=greedy must know which positions come next, which commit={type(self.commit).__name__} cannot tell; choose commit=shuffled")
         rewrites = isinstance(self.commit, Edit) or getattr(self.commit, "compat", "none") == "sdar"
@@ -122,8 +122,9 @@ class Recipe:
         if not self.cfg_scale >= 0:
             raise ValueError(f"cfg_scale={self.cfg_scale} must be 0 (off) or more")
 
-    def check_blocks(self, blocks: int) -> None:
-        """Raises ValueError for strategies that a canvas of so many blocks, once it has grown, does not suit."""
+    def check_ahead(self, positions: int) -> None:
+        """Raises ValueError for strategies that so many positions, from the first mask to the end of the canvas once it has grown, do not suit."""
+        blocks = round_up(positions, self.width) // self.width
         if isinstance(self.attention, SparseD):
             self._check_pattern(self.attention, blocks)
         if getattr(self.cache, "compat", "none") != "none" and blocks > 1:

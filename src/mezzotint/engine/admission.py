@@ -14,7 +14,6 @@ from mezzotint.models.config import ModelConfig
 from mezzotint.models.information import activations_bytes, memory_bytes
 from mezzotint.models.outline import Outline
 from mezzotint.models.transformer import Transformer
-from mezzotint.recipe import round_up
 from mezzotint.types import Attention, Cache
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")
@@ -72,7 +71,7 @@ def check(model: Transformer | Outline, request: Request, longest: int, budget: 
         raise Refused(f"token id {wrong} is not one of this model's {vocabulary}")
     recipe = request.recipe
     try:
-        recipe.check_blocks(round_up(request.length - len(request.prompt), recipe.width) // recipe.width)
+        recipe.check_ahead(request.length - len(request.prompt))
         lay_out(Canvas.gaps([[0], 1], model.config.mask_id, torch.device("cpu")), model.config, recipe)
     except ValueError as error:
         raise Refused(str(error)) from None

@@ -11,6 +11,7 @@ from typing import Any
 from mezzotint.engine.admission import check
 from mezzotint.engine.run import Request, Run, Update
 from mezzotint.engine.settings import EngineSettings
+from mezzotint.generation import default_recipe, fitted
 from mezzotint.models.outline import Outline
 from mezzotint.models.transformer import Transformer
 
@@ -144,6 +145,11 @@ class Desk(ABC):
         self.enqueue(ticket)
         return ticket
 
+    async def warm_up(self) -> None:
+        """One short answer, so that the first request does not pay for what is done once."""
+        async for _ in self.submit(smallest(self.model)):
+            pass
+
     def enqueue(self, ticket: Ticket) -> None:
         self.waiting.append(ticket)
         self.wake()
@@ -220,3 +226,9 @@ class Desk(ABC):
         if ticket.admitted is not None:
             self.pace = 0.9 * self.pace + 0.1 * (time.monotonic() - ticket.admitted)
         self.on_end(ticket, reason)
+
+
+def smallest(model: Transformer | Outline) -> Request:
+    """A request that goes through everything and takes next to nothing."""
+    recipe = fitted(default_recipe(model).with_(gen_length=8, block_length=8, steps=1), model.config)
+    return Request(((*model.config.stop_ids[:1], 0),), recipe)

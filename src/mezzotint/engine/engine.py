@@ -17,10 +17,9 @@ from mezzotint.engine.admission import available
 from mezzotint.engine.desk import Desk, Failed, Round, Ticket
 from mezzotint.engine.drawing import draw_all
 from mezzotint.engine.packing import Packed, packable
-from mezzotint.engine.run import Request, Run, Update
+from mezzotint.engine.run import Run, Update
 from mezzotint.engine.settings import EngineSettings
-from mezzotint.generation import default_recipe, fitted, load
-from mezzotint.models.outline import Outline
+from mezzotint.generation import load
 from mezzotint.models.transformer import Transformer
 
 T = TypeVar("T")
@@ -32,12 +31,6 @@ def failed(error: Exception) -> Failed:
     if isinstance(error, torch.AcceleratorError):
         raise error
     return error if isinstance(error, Failed) else Failed(f"{type(error).__name__}: {error}")
-
-
-def smallest(model: Transformer | Outline) -> Request:
-    """A request that goes through everything and takes next to nothing."""
-    recipe = fitted(default_recipe(model).with_(gen_length=8, block_length=8, steps=1), model.config)
-    return Request(((*model.config.stop_ids[:1], 0),), recipe)
 
 
 class Engine(Desk):
@@ -54,15 +47,6 @@ class Engine(Desk):
         """The model and its tokenizer."""
         names = ("device", "dtype", "rope_scaling", "mask_id", "block_causal", "weights")
         return load(settings.model, **{name: getattr(settings, name) for name in names})
-
-    @torch.inference_mode()
-    def warm_up(self) -> None:
-        """Answer something, before the first request comes: it is not to pay for what is done once."""
-        ticket = Ticket(smallest(self.model), 0, 60.0)
-        while ticket.run is None or not ticket.run.ended:
-            [found] = self._forward([ticket])
-            if isinstance(found, Exception):
-                raise found
 
     async def serve(self) -> None:
         if not await self.step() and not self.closing:

@@ -23,6 +23,7 @@ import torch
 from mezzotint.engine.admission import Refused, available
 from mezzotint.engine.desk import Desk, Expired, Failed, Round, Ticket
 from mezzotint.engine.line import Line
+from mezzotint.engine.placing import check_places, place
 from mezzotint.engine.run import Request
 from mezzotint.engine.settings import EngineSettings
 from mezzotint.engine.worker import Begin, Keep, Leave, News, Ready, Shelf, work
@@ -95,15 +96,14 @@ class Fleet(Desk):
 
     def __init__(self, settings: EngineSettings, replicas: int):
         refuse(settings, replicas)
-        cuda = settings.device == "cuda"
-        memory = settings.memory or (None if cuda else available(torch.device("cpu")))
+        memory = settings.memory or (None if settings.device == "cuda" else available(torch.device("cpu")))
         each = dataclasses.replace(settings, memory=None if memory is None else max(1, memory // replicas))
         threads = max(1, torch.get_num_threads() // replicas)
         self.members: list[Member] = []
         atexit.register(self.leave)
         try:
             for number in range(replicas):
-                self.members.append(Member(dataclasses.replace(each, device=f"cuda:{number}") if cuda else each, threads))
+                self.members.append(Member(dataclasses.replace(each, device=str(place(each.device, number))), threads))
             for member in self.members:
                 said = member.line.first()
                 if isinstance(said, Exception):
@@ -135,6 +135,9 @@ class Fleet(Desk):
         """The engines that can work now."""
         return [member for member in self.members if member.ready]
 
+    async def warm_up(self) -> None:
+        """Nothing: each engine has done so."""
+
     @property
     def engines(self) -> int:
         return len(self.able)
@@ -154,9 +157,8 @@ class Fleet(Desk):
         self.leave()
 
     def submit(self, request: Request) -> Ticket:
-        rest = {f.name: getattr(request, f.name) for f in dataclasses.fields(request) if f.name not in ("pieces", "recipe", "grammar")}
         try:
-            parcel = pickle.dumps((request.pieces, request.recipe, rest))
+            parcel = pickle.dumps(dataclasses.replace(request, grammar=None))
         except Exception as error:
             raise Refused(f"the request cannot be sent to another process: {error}") from None
         ticket = super().submit(request)
@@ -278,15 +280,11 @@ class Fleet(Desk):
 
 def refuse(settings: EngineSettings, replicas: int) -> None:
     """Raises ValueError for what can be seen to be impossible before any process is started."""
-    device, cores = torch.device(settings.device), cores_here()
     if settings.tensor_parallel > 1:
         raise ValueError(f"replicas={replicas} and tensor_parallel={settings.tensor_parallel} go together on a Ray cluster only; add --ray")
-    if device.type == "cuda" and device.index is not None:
-        raise ValueError(f"replicas={replicas} places one engine on each GPU from the first; give device='cuda', not {settings.device!r}")
-    if device.type == "cuda" and torch.cuda.device_count() < replicas:
-        raise ValueError(f"replicas={replicas} needs as many GPUs, there are {torch.cuda.device_count()}")
-    if device.type == "cpu" and replicas > cores:
-        raise ValueError(f"replicas={replicas} is more than the {cores} cores there are for this process")
+    check_places("replicas", replicas, "engine", settings.device)
+    if settings.device == "cpu" and replicas > cores_here():
+        raise ValueError(f"replicas={replicas} is more than the {cores_here()} cores there are for this process")
 
 
 def cores_here() -> int:

@@ -19,6 +19,7 @@ import torch
 from mezzotint.denoising import denoise
 from mezzotint.engine.desk import Ticket
 from mezzotint.engine.engine import Engine
+from mezzotint.engine.placing import check_places, place
 from mezzotint.engine.run import Request, Update
 from mezzotint.engine.settings import EngineSettings
 from mezzotint.models.parallel import join
@@ -54,12 +55,6 @@ Outcomes = list[list[Update] | Exception]
 def decided(outcomes: Outcomes) -> list[Any]:
     """What a forward committed, run by run, to be compared between ranks."""
     return [[(u.step, u.decided, tuple((c.position, c.token) for c in u.accepted)) for u in o] if isinstance(o, list) else str(o) for o in outcomes]
-
-
-def place(device: str, rank: int) -> torch.device:
-    """Where a rank computes: its own GPU, or the CPU."""
-    kind = torch.device(device).type
-    return torch.device(kind, rank) if kind == "cuda" else torch.device(kind)
 
 
 class Rank(Engine):
@@ -191,11 +186,8 @@ def refuse(settings: EngineSettings) -> None:
     from mezzotint.models.loading import configure, folder_of, read_config
     from mezzotint.models.quantised import scheme_of
 
-    ranks, device = settings.tensor_parallel, torch.device(settings.device)
-    if device.index is not None:
-        raise ValueError(f"tensor_parallel={ranks} places one rank on each GPU from the first; give device={device.type!r}, not {settings.device!r}")
-    if device.type == "cuda" and torch.cuda.device_count() < ranks:
-        raise ValueError(f"tensor_parallel={ranks} needs as many GPUs, there are {torch.cuda.device_count()}")
+    ranks = settings.tensor_parallel
+    check_places("tensor_parallel", ranks, "rank", settings.device)
     folder = folder_of(settings.model, weights=False)
     _, config = configure(folder, mask_id=settings.mask_id, block_causal=settings.block_causal)
     parallel.check(config, ranks, weights=settings.weights, scheme=scheme_of(read_config(folder)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import pickle
 import socket
 from collections import OrderedDict
@@ -41,7 +42,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Begin:
-    """Said to an engine: a pickled request, the number it is known by, the number of its grammar, the bytes it may take and the seconds it has left."""
+    """Said to an engine: a request, pickled without its grammar, the number it is known by, that of its grammar, its bytes and the seconds it has left."""
 
     number: int
     parcel: bytes
@@ -104,11 +105,16 @@ class Worker:
         self.tickets: dict[int, Sent] = {}
         self.shelf = Shelf()
         self.bag: list[Round | News] = []
-        engine.on_round, engine.on_end = self.say, self.ended
 
     async def run(self) -> None:
         """Until the desk has gone."""
         work = asyncio.create_task(self.engine.run())
+        try:
+            await self.engine.warm_up()
+        except ValueError as error:  # there is not even memory for that
+            self.line.send(error)
+            return
+        self.engine.on_round, self.engine.on_end = self.say, self.ended
 
         def hear() -> None:
             try:
@@ -136,14 +142,13 @@ class Worker:
     def begin(self, begin: Begin) -> None:
         grammar = None if begin.grammar is None else self.shelf.take(begin.grammar)
         try:
-            pieces, recipe, rest = pickle.loads(begin.parcel)
+            request = dataclasses.replace(pickle.loads(begin.parcel), grammar=grammar)
         except Exception as error:  # it names classes that this process does not know
             self.say(News(begin.number, Failed(f"the request cannot be read in another process: {error}")))
             self.say(News(begin.number, "failed"))
             return
-        ticket = Sent(begin, Request(pieces, recipe, grammar=grammar, **rest), self)
-        self.tickets[begin.number] = ticket
-        self.engine.enqueue(ticket)
+        self.tickets[begin.number] = Sent(begin, request, self)
+        self.engine.enqueue(self.tickets[begin.number])
 
     def ended(self, ticket: Ticket, reason: str) -> None:
         assert isinstance(ticket, Sent)
@@ -166,7 +171,6 @@ def work(settings: EngineSettings, threads: int, end: socket.socket) -> None:
     line = Line(end)
     try:
         engine = Engine(settings)
-        engine.warm_up()
     except (ValueError, OSError) as error:
         line.send(error)
         return

@@ -1,6 +1,5 @@
 """What a long pruning run has finished, on disk, so that an interrupted one goes on where it was."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from mezzotint.appending import lock
 
 
 class Journal:
@@ -34,10 +35,7 @@ class Journal:
             yield
             return
         with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ValueError(f"{self.folder} is in use by another run") from None
+            lock(file, self.folder)
             yield
 
     def put(self, name: str, tensors: dict[str, Tensor], info: dict[str, Any] | None = None) -> None:

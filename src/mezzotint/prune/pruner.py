@@ -247,7 +247,8 @@ class SinkAwarePruner:
         difference = paired_increase(changed, dense)
         before, after = size_of(self.model), size_of(pruned)
         s, c = self.settings, self.model.config
-        length = getattr(pruned, "report", {}).get("length", min(s.length, c.max_length))
+        told = getattr(pruned, "report", {})
+        length = told.get("length", min(s.length, c.max_length))
         work = [flops(c, [shape_of(layer) for layer in layers_of(m)], length, min(s.predicted, length)) for m in (self.model, pruned)]
         found = {
             "quality_drop": difference.relative,
@@ -266,5 +267,4 @@ class SinkAwarePruner:
             "layers": [dataclasses.asdict(shape_of(layer)) for layer in layers_of(pruned)],
             **speed.compare(self.model, pruned, length=length, predicted=min(s.predicted, length), repeats=repeats),
         }
-        told = getattr(pruned, "report", {})
         return found | {name: told[name] for name in ("target_speedup", "quality_drop_threshold") if name in told}

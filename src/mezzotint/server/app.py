@@ -14,7 +14,7 @@ from mezzotint import __version__
 from mezzotint.engine import Chosen, Desk, made
 from mezzotint.engine import Request as Asked
 from mezzotint.engine.admission import check
-from mezzotint.engine.engine import smallest
+from mezzotint.engine.desk import smallest
 from mezzotint.engine.gap import left, surest
 from mezzotint.grammar.automaton import Automaton
 from mezzotint.grammar.compiling import Compiler, CompilerBusy
@@ -53,18 +53,13 @@ class Service:
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """The engine works while the application lives, and at its end gives answers at hand time to finish."""
         self.work = asyncio.create_task(self.engine.run())
-        await self.warm_up()
+        await self.engine.warm_up()
         self.warm = True
         yield
         self.warm = False
         await self.engine.drain(self.settings.drain_seconds)
         self.engine.close()
         await asyncio.wait((self.work,), timeout=5)
-
-    async def warm_up(self) -> None:
-        """One short answer, so that the first client does not pay for what is done once."""
-        async for _ in self.engine.submit(smallest(self.engine.model)):
-            pass
 
     @property
     def usual(self) -> Asked:
