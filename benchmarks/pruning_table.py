@@ -9,6 +9,7 @@ sink-aware method with the one it is a variant of, seed by seed: below zero it l
 """
 
 import argparse
+import functools
 import json
 import statistics
 import sys
@@ -53,11 +54,13 @@ class Judge:
         total = [r for rows in right.values() for r in rows]
         return {"exact_match": sum(total) / len(total) if total else None, "by_task": {task: sum(rows) / len(rows) for task, rows in right.items()}}
 
-    def row(self, model: Any, dense: Any) -> dict[str, Any]:
+    def row(self, model: Any, dense: Any, ask: bool = True) -> dict[str, Any]:
+        """ask: decode the questions too, which takes longer than all the rest."""
         found = likelihood(model, self.checks)
         difference = paired_increase(found, self.dense)
         quality = {"nll": found.mean, "quality_drop": difference.relative, "quality_drop_standard_error": difference.error}
-        return quality | closeness(model, dense, self.checks) | self.exact_match(model)
+        exact = self.exact_match(model) if ask else {"exact_match": None}
+        return quality | closeness(model, dense, self.checks) | exact
 
 
 def main() -> None:
@@ -69,6 +72,7 @@ def main() -> None:
     parser.add_argument("--checks", type=int, default=128, help="held-out samples for the bound (default: 128)")
     parser.add_argument("--draws", type=int, default=4, help="masked versions of each (default: 4)")
     parser.add_argument("--questions", type=int, default=200, help="for exact match, all tasks together; 0 leaves it out (default: 200)")
+    parser.add_argument("--asked-seeds", type=int, help="calibration seeds of which questions are asked too (default: all)")
     parser.add_argument("--batch", type=int, default=40, help="questions decoded together (default: 40)")
     parser.add_argument("--seeds", type=int, default=3, help="calibration seeds (default: 3)")
     parser.add_argument("--sparsities", nargs="+", default=["0.3", "0.5", "0.7", "2:4"])
@@ -83,6 +87,7 @@ def main() -> None:
     model, tokenizer = mz.load(args.model)
     settings = {k: v for k, v in vars(args).items() if k not in ("rows", "json", "quick")} | {"weights": weights_digest(model)}
     rows = Rows(args.rows, settings)
+    asked = args.seeds if args.asked_seeds is None else args.asked_seeds
     judge = Judge(model, tokenizer, args)
     begun = time.monotonic()
 
@@ -94,11 +99,13 @@ def main() -> None:
     say(dense := rows.row("dense", lambda: judge.row(model, model)))
     for seed in range(args.seeds):
         samples = from_suite(tokenizer, count=args.samples, length=args.sample_length, seed=100 + seed)
+        judged = functools.partial(judge.row, dense=model, ask=seed < asked)
         for sparsity in args.sparsities:
             for method in methods:
                 if method == "magnitude" and seed:
                     continue
-                say(rows.row(f"{method} {sparsity} seed {seed}", lambda m=method, s=sparsity, k=seed, d=samples: judge.row(sparse(model, d, m, s, k), model)))
+                pruned = functools.partial(sparse, model, samples, method, sparsity, seed)
+                say(rows.row(f"{method} {sparsity} seed {seed}", lambda p=pruned, judged=judged: judged(p())))
         for ranking in rankings:
             pruner = None
             for share in args.structured:
@@ -108,7 +115,8 @@ def main() -> None:
                         model, list(samples), settings=Structured(ranking=ranking, allocation="uniform", cost="flops"), seed=seed
                     )
                     smaller = thinned(pruner, share)
-                    rows.row(name, lambda m=smaller: judge.row(m, model) | {"parameter_ratio": size_of(m)["parameters"] / size_of(model)["parameters"]})
+                    ratio = size_of(smaller)["parameters"] / size_of(model)["parameters"]
+                    rows.row(name, lambda m=smaller, judged=judged, ratio=ratio: judged(m) | {"parameter_ratio": ratio})
                 say(rows.found[name])
     names = [(m, s, "unstructured") for s in args.sparsities for m in methods] + [(r, f"{s:g}", "structured") for s in args.structured for r in rankings]
     table = [summary(rows, *name) for name in names]
