@@ -1,11 +1,12 @@
 """What `make bench` runs: every part in a process of its own, bounded in time, then docs/benchmarks.md from what was found.
 
 python benchmarks/all.py                        everything
-python benchmarks/all.py --only pareto tuning   some parts
+python benchmarks/all.py --only pareto-quick    some parts
 python benchmarks/all.py --list                 the parts, their commands and limits
 
 The JSON of a part goes to benchmarks/results/DATE-cpu-PART.json, its plot to docs/plots/. A part that fails or runs past its limit is named, leaves the results
-it had before, and makes the exit code 1; the others run all the same. Parts that end in -quick are the short forms of scripts that take much longer in full.
+it had before, and makes the exit code 1; the others run all the same. Parts that end in -quick are the short forms of scripts that take longer in full; their
+results and plots have names of their own, so that those of a full run stay.
 """
 
 import argparse
@@ -44,10 +45,10 @@ class Part:
 LENGTHS = "plain threshold prefix dual threshold+suffix=dpad:window=32 --gen-length 64 --lengths 128 384 1024 --repeats 2"
 
 PARTS = (
-    Part("pareto", "pareto.py --minutes 3.5", 4.25, plots=True),
-    Part("tuning", "tuning.py --minutes 2.5", 3.5, plots=True),
+    Part("pareto-quick", "pareto.py --minutes 3.5", 4.25, plots=True),
+    Part("tuning-quick", "tuning.py --minutes 2.5", 3.5, plots=True),
     Part("lengths", f"-m mezzotint bench {LENGTHS} --json", 1.5, plots=True),
-    Part("loop-overhead", "loop_overhead.py --samples 6 --json", 1),
+    Part("loop-overhead-quick", "loop_overhead.py --samples 6 --json", 1),
     Part("headline-quick", "headline.py --quick --minutes 0.6 --json", 1),
     Part("canvas-growth-quick", "canvas_growth.py --quick --minutes 0.4 --json", 0.5, plots=True),
     Part("caches-quick", "caches.py --quick --minutes 0.8 --json", 1.25),

@@ -32,6 +32,14 @@ def test_the_parts_fit_into_the_time_and_exist():
     assert covered >= {"pareto.py", "tuning.py", "headline.py", "caches.py", "sparsed_quality.py", "loop_overhead.py"}
 
 
+def test_short_forms_have_names_of_their_own():
+    """So `make bench` leaves the results and plots of full runs alone."""
+    parts = runpy.run_path(str(ROOT / "benchmarks" / "all.py"))["PARTS"]
+    shortened = {part.name for part in parts if {"--quick", "--minutes", "--samples"} & set(part.words.split())}
+    assert {part.name for part in parts if part.name.endswith("-quick")} == shortened
+    assert {part.name for part in parts} - shortened == {"lengths"}
+
+
 def test_failures_are_named_and_do_not_stop_the_rest(everything, tmp_path, monkeypatch, capsys):
     found, inside, results = everything
     scripts = {
