@@ -22,7 +22,8 @@ Every figure on this page was measured with Mezzotint, on the machine and with t
 makes the short CPU tables anew, the commands above the others the full ones. Figures of papers are [elsewhere](reproduce.md). Of results measured again, only
 the newest is shown. Times in one table were taken in turn in one run; times in different tables were not and cannot be compared. `a (b–c)` is a median with the
 lowest and highest run, `b–c` alone such a range, `[a, b]` a 95 % interval. A verdict stands with the number of questions it rests on; where they leave it open,
-it says so and why.
+it says so and why. Results of the bundled model name the weights it had, as far as they were recorded; where these are not those of `cpu bundled eval`, it has
+been trained anew since, and they are called earlier weights.
 """
 
 STAMP = ("machine", "device", "threads", "cores", "dtype", "weights", "mezzotint", "torch", "python", "date")
@@ -31,7 +32,14 @@ PROBABLE = ("ci", "_ci")
 """How the names of values end that are 95 % intervals."""
 RANGES = ("spread", "range")
 """How the names of pairs end that are the lowest and highest of several values."""
-MOST_ROWS = 60
+AXIS = "moments"
+"""The list that names the rows and columns of a result's matrices."""
+MOST_ROWS = 80
+WIDE = 6
+"""An object of so many values, or more, is a table of one row."""
+BUNDLED = "cpu-bundled-eval"
+"""The part that was measured with the weights that the package has."""
+EARLIER = "earlier weights of the bundled model"
 
 
 def newest(folder: Path) -> dict[str, Path]:
@@ -47,6 +55,24 @@ def newest(folder: Path) -> dict[str, Path]:
         if whole is not None and whole.name[:10] >= found[part].name[:10]:
             del found[part]
     return found
+
+
+def stamped(result: dict[str, Any]) -> dict[str, Any]:
+    """A result with what its settings say of the circumstances."""
+    return {**(result["settings"] if isinstance(result.get("settings"), dict) else {}), **result}
+
+
+def weights_of(result: dict[str, Any]) -> str | None:
+    """The digest of the bundled model's weights that a result was measured with; None where it is about another model, or does not say."""
+    said = stamped(result)
+    known = re.fullmatch("[0-9a-f]{16}", str(said.get("weights"))) and said.get("model") in (None, "bundled")
+    return said["weights"] if known else None
+
+
+def earlier(found: dict[str, Path]) -> set[str]:
+    """The parts whose weights of the bundled model are not those of its newest evaluation."""
+    weights = {part: weights_of(json.loads(path.read_text(encoding="utf-8"))) for part, path in found.items()}
+    return {part for part, digest in weights.items() if digest and weights.get(BUNDLED) not in (None, digest)}
 
 
 def number(value: float) -> str:
@@ -78,7 +104,7 @@ def cell(value: Any, name: str = "") -> str:
             return f"[{', '.join(pair)}]"
         if pair and name.endswith(RANGES):
             return "–".join(pair)
-        return " ".join(cell(v) for v in value)
+        return ("; " if any(isinstance(v, str) and " " in v for v in value) else " ").join(cell(v) for v in value)
     if isinstance(value, dict):
         if {"median", "low", "high"} <= set(value):
             return f"{number(value['median'])} ({number(value['low'])}–{number(value['high'])})"
@@ -99,35 +125,63 @@ def titled(name: str) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows of like objects as a Markdown table; columns in the order they first appear."""
+    """Rows of like objects as a Markdown table; columns in the order they first appear, one for each figure that a row has of several tasks."""
+    rows = [{name: figure for key, value in row.items() for name, figure in columns_of(key, value).items()} for row in rows]
     columns = [c for c in dict.fromkeys(key for row in rows for key in row) if c not in HIDDEN]
     lines = ["| " + " | ".join(map(titled, columns)) + " |", "|" + "---|" * len(columns)]
     for row in rows[:MOST_ROWS]:
-        lines.append("| " + " | ".join(f"`{row[c]}`" if c == "recipe" and row.get(c) else cell(row.get(c), c) for c in columns) + " |")
+        lines.append("| " + " | ".join(f"`{row[c]}`" if c in ("recipe", "attention") and row.get(c) else cell(row.get(c), c) for c in columns) + " |")
     if len(rows) > MOST_ROWS:
         lines.append(f"\nand {len(rows) - MOST_ROWS} more rows in the file.")
     return "\n".join(lines)
 
 
+def columns_of(key: str, value: Any) -> dict[str, Any]:
+    """A value as the columns it takes: an object of figures has one for each."""
+    return {f"{key}: {name}": figure for name, figure in value.items()} if isinstance(value, dict) and nested(value) else {key: value}
+
+
 def rows_of(value: Any) -> list[dict[str, Any]] | None:
-    """A list of objects, or an object of objects (its keys become the first column; a `hard` part becomes a row of its own)."""
+    """A list of objects, or an object of objects (its keys become the first column; a `hard` part becomes a row of its own).
+
+    An object of objects of objects (tasks, arms) becomes a row for each of the innermost; an object of many values the only row.
+    """
     if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
         return value
-    if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
+    if not isinstance(value, dict) or not value or "verdict" in value:
+        return None
+    if nested(value):
+        if all(nested(figures) for figures in value.values()):
+            return [{"name": name, "arm": arm, **figures} for name, arms in value.items() for arm, figures in arms.items()]
         rows = []
         for name, figures in value.items():
             rows.append({"name": name, **{k: v for k, v in figures.items() if k != "hard"}})
             if isinstance(figures.get("hard"), dict):
                 rows.append({"name": f"{name} (hard)", **figures["hard"]})
         return rows
-    return None
+    return [value] if len(value) >= WIDE else None
 
 
-def section(part: str, path: Path) -> str:
-    """One result file: where and how it was measured, its tables, and what else it says."""
+def nested(value: dict[str, Any]) -> bool:
+    """Whether all values of an object are objects."""
+    return bool(value) and all(isinstance(v, dict) for v in value.values())
+
+
+def matrix(value: Any, names: list[Any] | None) -> list[dict[str, Any]] | None:
+    """The rows of a matrix, numbered where no names fit."""
+    if not isinstance(value, list) or not value or not all(isinstance(row, list) and len(row) == len(value[0]) for row in value):
+        return None
+    down, across = (names if names and len(names) == size else list(range(1, size + 1)) for size in (len(value), len(value[0])))
+    return [{"name": cell(name), **dict(zip(map(cell, across), row, strict=True))} for name, row in zip(down, value, strict=True)]
+
+
+def section(part: str, path: Path, old: bool) -> str:
+    """One result file: where and how it was measured, its tables, and what else it says. old: with earlier weights of the bundled model."""
     result = json.loads(path.read_text(encoding="utf-8"))
     lines = [f"## {part.replace('-', ' ')}", ""]
-    where = [f"{titled(name)} {cell(result[name])}" for name in STAMP if name in result and name != "date"]
+    said = stamped(result)
+    where = [f"{titled(name)} {cell(said[name])}" for name in STAMP if name in said and name != "date"]
+    where += [EARLIER] * old
     where.append(f"date {result.get('date', path.stem[:10])}")
     lines += [" · ".join(where), ""]
     if "command" in result:
@@ -136,11 +190,10 @@ def section(part: str, path: Path) -> str:
     for name, value in result.items():
         if name in HIDDEN:
             continue
-        rows = rows_of(value)
-        if rows is not None:
-            lines += [*([f"**{titled(name)}**", ""] if name not in ("rows", "tasks") else []), table(rows), ""]
-        elif isinstance(value, dict) and name in ("recipe", "compared_with"):
+        if isinstance(value, dict) and name in ("recipe", "compared_with"):
             single[name] = " ".join(f"{k}={v}" for k, v in value.items() if v is not None)
+        elif (rows := rows_of(value) or matrix(value, result.get(AXIS))) is not None:
+            lines += [*([f"**{titled(name)}**", ""] if name not in ("rows", "tasks") else []), table(rows), ""]
         else:
             single[name] = value
     if single:
@@ -154,7 +207,9 @@ def section(part: str, path: Path) -> str:
 
 def page(folder: Path = RESULTS) -> str:
     """The whole page."""
-    return INTRODUCTION + "\n" + "\n".join(section(part, path) for part, path in newest(folder).items())
+    found = newest(folder)
+    old = earlier(found)
+    return INTRODUCTION + "\n" + "\n".join(section(part, path, part in old) for part, path in found.items())
 
 
 def main() -> int:

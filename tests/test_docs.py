@@ -54,6 +54,42 @@ def test_the_report_shows_the_newest_of_each_part(tmp_path):
         report["page"](tmp_path)
 
 
+def test_the_report_says_what_was_measured_with_earlier_weights(tmp_path):
+    report = runpy.run_path(str(ROOT / "benchmarks" / "report.py"))
+    now, before = "0123456789abcdef", "fedcba9876543210"
+    results = {
+        "2026-01-03-cpu-bundled-eval": {"model": "bundled", "weights": now},
+        "2026-01-01-cpu-old": {"model": "bundled", "weights": before},
+        "2026-01-01-cpu-old-settings": {"settings": {"model": None, "weights": before}},
+        "2026-01-03-cpu-new": {"weights": now},
+        "2026-01-01-cpu-other": {"model": "org/name", "weights": before},
+        "2026-01-01-cpu-quantised": {"weights": "int8"},
+    }
+    for name, result in results.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    page = report["page"](tmp_path)
+    clause = "earlier weights of the bundled model"
+    assert {section.splitlines()[0] for section in page.split("\n## ") if clause in section} == {"cpu old", "cpu old settings"}
+    assert f"weights {before} · {clause} · date 2026-01-01" in page.split("## cpu old settings")[1]
+    (tmp_path / "2026-01-03-cpu-bundled-eval.json").unlink()
+    assert clause not in report["page"](tmp_path)
+
+
+def test_the_report_has_a_row_for_what_is_nested(tmp_path):
+    report = runpy.run_path(str(ROOT / "benchmarks" / "report.py"))
+    arms = {"dense": {"exact_match": 1.0, "attention": "Dense()"}, "sparsed": {"exact_match": 0.5, "attention": "SparseD()"}}
+    goal = {name: i for i, name in enumerate("abcdef")}
+    result = {"tasks": {"math": arms, "lists": arms}, "goal": goal, "few": {"a": 1}, "moments": [0, 3], "held": [[0.25, 0.5], [0.75, 1.0]]}
+    result |= {"rows": [{"name": "x", "per_task": {"math": {"mean": 0.5, "ci": [0.25, 0.75]}}}]}
+    (tmp_path / "2026-01-01-cpu-x.json").write_text(json.dumps(result))
+    page = report["page"](tmp_path)
+    assert "| math | sparsed | 0.5 | `SparseD()` |\n| lists | dense | 1 | `Dense()` |" in page
+    assert "**goal**\n\n| a | b | c | d | e | f |\n|---|---|---|---|---|---|\n| 0 | 1 | 2 | 3 | 4 | 5 |" in page
+    assert "|  | 0 | 3 |\n|---|---|---|\n| 0 | 0.25 | 0.5 |\n| 3 | 0.75 | 1 |" in page
+    assert "|  | per task: math |\n|---|---|\n| x | +0.5 [0.25, 0.75] |" in page
+    assert "few a 1" in page
+
+
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[f"{page}: {line[10:70]}" for page, line in COMMANDS])
 def test_commands_parse(page, line, tmp_path, monkeypatch):
     words = shlex.split(line, comments=True)[1:]
