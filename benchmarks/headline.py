@@ -5,7 +5,8 @@ python benchmarks/headline.py --quick --json
 
 1-shot word problems, a canvas of --gen-length. First --timed questions go through every stage in turn, vanilla included, and are timed: about two minutes
 each on two cores, nearly all of it vanilla's. Then --count questions are judged, again in turn. Stages that decode the whole canvas (vanilla, parallel,
-parallel +prefix) are judged by their twins with early stop, which are first checked to give the same answers on the timed questions.
+parallel +prefix) are judged by their twins with early stop, which are first checked to give the same answers on the timed questions. A question's number is its
+seed, so that every one has a draw of DPad's of its own and the intervals contain the draw.
 
 Every sample is written to --samples as it is taken, and a second call goes on from there. After --minutes no new question is begun; the result says how many
 there are. --vanilla-steps N times only the first N of vanilla's forwards, which all have the same shape, and says so; its answers are then not checked.
@@ -32,6 +33,7 @@ SHOT = "Question: Kim has 4 bags with 6 coins each. Kim loses 5. How many coins 
 TWINS = {"vanilla": "+early stop", "parallel": "parallel +early stop", "parallel +prefix": "parallel +prefix +early stop"}
 """Stages that go on to the end of the canvas -> the same with early stop."""
 PUBLISHED = 61.4
+SEEDS = "the question's number"
 
 
 def recipes(gen_length: int, window: int) -> dict[str, mz.Recipe]:
@@ -136,7 +138,7 @@ def main() -> None:
     model, tokenizer = mz.load(args.model)
     stages, asked = recipes(gen_length, min(args.window, gen_length)), questions("math", count)
     settings = {"gen_length": gen_length, "shots": args.shots, "vanilla_steps": few, "recipes": {name: str(recipe) for name, recipe in stages.items()}}
-    samples, clock = Samples(args.samples, model, **settings), Clock(args.minutes)
+    samples, clock = Samples(args.samples, model, seeds=SEEDS, **settings), Clock(args.minutes)
     names = list(stages)
 
     def answer(number: int, name: str, timed: bool) -> None:
@@ -147,7 +149,7 @@ def main() -> None:
         if name == "vanilla" and few is not None:
             result = begun(model, tokenizer, prompt, stages[name], few)
         else:
-            result = mz.generate(model, tokenizer, prompt, stages[name])
+            result = mz.generate(model, tokenizer, prompt, stages[name], seed=number)
         samples.add(number, name, result=result, timed=timed, right=TASKS["math"].score(asked[number], result.text))
         if not args.json:
             print(f"{number:4} {name:36} {result.seconds:8.2f} s {result.forwards:5} forwards  {result.text!r}", flush=True)
@@ -184,7 +186,7 @@ def main() -> None:
             print(f"{r['name']:36} {r['seconds']:8.3f} s x{r['speedup']:<8.1f} {r['forwards']:7.1f} {r['positions_computed']:11,.0f} {r['exact_match']:.3f}")
     found = {"rows": rows, "verdict": verdict(rows), "twins_give_the_same_answer": same, "timed": done, "count": judged, "gen_length": gen_length}
     found |= {"shots": args.shots, "vanilla": "timed in full" if few is None else f"first {few} forwards timed, multiplied", "model": args.model or "bundled"}
-    print(json.dumps({**found, **stamp(model)}))
+    print(json.dumps({**found, "seeds": SEEDS, **stamp(model)}))
 
 
 if __name__ == "__main__":
