@@ -1,12 +1,15 @@
 """Quality of SparseD and of fixed patterns at an equal budget, against dense attention on the same questions (the paper's table 1, on the bundled model).
 
 python benchmarks/sparsed_quality.py --keep quality.jsonl --json
+python benchmarks/sparsed_quality.py --arms sparsed dkv-cache fast-dllm --json                against caches as well
 python benchmarks/sparsed_quality.py --ablations --keep ablations.jsonl --json     skip, select, tiles, sharing, and how often the pattern is made
 
 A fixed schedule, not a threshold, so that SparseD's dense phase is the paper's share of it: one block that just holds the task's longest answer, two tokens a
 forward, four in long retrieval, whose answers are copied. A row ends with its answer; `sparse_share` says how many forwards ran sparse (null where the
 pattern is made anew, at steps that are not counted). Tiles are a 32nd of
 the canvas (8 to 128 positions), as the paper's 128 at 4k. The pattern is always used, however short the canvas.
+The paper's other rivals, dKV-Cache and Fast-dLLM (prefix cache and threshold, as published), are asked when --arms names them, one question at a time:
+their seconds are not comparable. On canvases of one block Fast-dLLM's dual cache is its prefix cache.
 Questions are asked a few at a time, of every task and in every arm, before the next few: whenever it ends (--minutes, Ctrl-C), all arms have answered the same.
 With --keep, what is answered is added to the file and not asked again by the same recipe.
 """
@@ -20,6 +23,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lines import Lines
 from machine import stamp
@@ -34,6 +38,7 @@ from mezzotint.evaluation.tasks.example import Example, draw
 from mezzotint.generation import encode
 from mezzotint.kernels.block_sparse import available, block_sparse
 from mezzotint.models.transformer import Attend, dense
+from mezzotint.recipes import RECIPES
 from mezzotint.types import Moment
 
 IMPL = "reference" if available("native", "cpu") else "native"
@@ -94,20 +99,41 @@ def ablations(length: int, answers: int, select: float) -> dict:
     }
 
 
-def chosen(arms: dict, names: list[str] | None) -> dict:
-    wrong = next((name for name in names or () if name not in arms), None)
+@dataclass(frozen=True)
+class Arm:
+    """recipe: without the attention, whose class need not be a registered one."""
+
+    recipe: mz.Recipe
+    attention: Any
+
+    def whole(self) -> mz.Recipe:
+        return self.recipe.with_(attention=self.attention)
+
+
+def rivals(recipe: mz.Recipe) -> dict[str, Arm]:
+    """The paper's baselines that cache instead of dropping keys. Fast-dLLM has its threshold in place of the schedule."""
+    dkv, fast = RECIPES["dkv"].recipe, RECIPES["prefix"].recipe
+    cached = {"dkv-cache": recipe.with_(cache=dkv.cache), "fast-dllm": recipe.with_(steps=None, commit=fast.commit, cache=fast.cache)}
+    return {name: Arm(changed, Dense()) for name, changed in cached.items()}
+
+
+def chosen(arms: dict[str, Arm], others: dict[str, Arm], names: list[str] | None) -> dict[str, Arm]:
+    """The arms of these names beside dense; without names all, but none of the others."""
+    known = arms | others
+    wrong = next((name for name in names or () if name not in known), None)
     if wrong is not None:
-        raise SystemExit(f"--arms {wrong!r} is unknown; accepted: {', '.join(arms)}")
-    return arms if names is None else {name: arms[name] for name in dict.fromkeys(["dense", *names])}
+        raise SystemExit(f"--arms {wrong!r} is unknown; accepted: {', '.join(known)}")
+    return arms if names is None else {name: known[name] for name in dict.fromkeys(["dense", *names])}
 
 
-def dense_forwards(attention, recipe: mz.Recipe) -> float | None:
+def dense_forwards(arm: Arm) -> float | None:
     """How many forwards of a run are dense: the dense phase and the one that makes the pattern; None where the pattern is made anew, at steps unknown here."""
+    attention = arm.attention
     if not isinstance(attention, SparseD):
         return math.inf if isinstance(attention, Dense) else 0
     if attention.rebuild != "never":
         return None
-    first = math.ceil(attention.skip * recipe.steps)
+    first = math.ceil(attention.skip * (arm.recipe.steps or arm.recipe.gen_length))
     return first if isinstance(attention, EveryStep) else first + 1
 
 
@@ -146,7 +172,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no more questions after this time")
     parser.add_argument("--keep", type=Path, help="file of answered questions, read and added to")
     parser.add_argument("--ablations", action="store_true")
-    parser.add_argument("--arms", nargs="+", help="only these beside dense (default: all)")
+    parser.add_argument("--arms", nargs="+", help="only these beside dense (default: all but dkv-cache and fast-dllm)")
     parser.add_argument("--quick", action="store_true", help="20 questions per task, no long retrieval")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     args = parser.parse_args()
@@ -158,13 +184,14 @@ def main() -> None:
         count, words = 20, []
     model, tokenizer = mz.load(args.model)
     asked = {task: questions(task, count) for task in tasks} | {f"retrieval {w} words": long_questions(w, args.long_count) for w in words}
-    arms, recipes = {}, {}
+    arms: dict[str, dict[str, Arm]] = {}
     for task, examples in asked.items():
         answers = max(len(tokenizer.encode(e.answer, add_special_tokens=False)) for e in examples)
         gen_length = 8 * (answers // 8 + 1)
-        recipes[task] = mz.Recipe(gen_length=gen_length, block_length=None, steps=gen_length // (2 if task in tasks else 4))
+        recipe = mz.Recipe(gen_length=gen_length, block_length=None, steps=gen_length // (2 if task in tasks else 4))
         length = gen_length + max(len(encode(tokenizer, e.prompt or e.document)) for e in examples)
-        arms[task] = chosen((ablations if args.ablations else fixed)(length, gen_length, args.select), args.arms)
+        patterns = (ablations if args.ablations else fixed)(length, gen_length, args.select)
+        arms[task] = chosen({name: Arm(recipe, attention) for name, attention in patterns.items()}, rivals(recipe), args.arms)
 
     about = {"weights": weights_digest(model), "select": args.select, "together": args.together}
     kept = Lines(args.keep)
@@ -176,25 +203,26 @@ def main() -> None:
             some = examples[begin : begin + args.together]
             if not some or time.monotonic() > deadline:
                 continue
-            for arm, attention in arms[task].items():
-                key = (task, arm, str(recipes[task]), repr(attention), begin, begin + len(some))
+            for name, arm in arms[task].items():
+                key = (task, name, str(arm.recipe), repr(arm.attention), begin, begin + len(some))
                 if key not in answered:
                     started = time.monotonic()
-                    outcomes = answer(model, tokenizer, some, recipes[task].with_(attention=attention), batch=args.together if task in tasks else 1)
+                    batch = args.together if task in tasks and isinstance(arm.recipe.cache, mz.NoCache) else 1
+                    outcomes = answer(model, tokenizer, some, arm.whole(), batch=batch)
                     line = dict(zip(IDENTITY, key, strict=True)) | {"about": about}
                     line |= {"right": [o.right for o in outcomes], "forwards": [o.forwards for o in outcomes], "seconds": time.monotonic() - started}
                     answered[key] = line
                     kept.add(line)
-                found.setdefault((task, arm), []).append(answered[key])
+                found.setdefault((task, name), []).append(answered[key])
                 if not args.json:
-                    print(task, arm, sum(answered[key]["right"]), "of", len(some), flush=True)
+                    print(task, name, sum(answered[key]["right"]), "of", len(some), flush=True)
 
     def verdicts(arm: str, of: list[str]) -> list[bool]:
         return [bool(right) for task in of for line in found.get((task, arm), []) for right in line["right"]]
 
     def summary(arm: str, of: list[str]) -> dict:
         mine = verdicts(arm, of)
-        runs = [(n, dense_forwards(arms[task][arm], recipes[task])) for task in of for line in found[task, arm] for n in line["forwards"]]
+        runs = [(n, dense_forwards(arms[task][arm])) for task in of for line in found[task, arm] for n in line["forwards"]]
         return {
             "exact_match": sum(mine) / len(mine),
             "count": len(mine),
@@ -208,7 +236,9 @@ def main() -> None:
     names = list(dict.fromkeys(arm for _, arm in found))
     whole = {arm: summary(arm, [task for task in asked if (task, arm) in found]) for arm in names}
     by_task = {
-        task: {arm: summary(arm, [task]) | {"attention": found[task, arm][0]["attention"]} for arm in names} for task in asked if (task, "dense") in found
+        task: {arm: summary(arm, [task]) | {name: found[task, arm][0][name] for name in ("recipe", "attention")} for arm in names}
+        for task in asked
+        if (task, "dense") in found
     }
     print(json.dumps({"all": whole, "tasks": by_task, **about, "model": args.model or "bundled", **stamp()}))
 

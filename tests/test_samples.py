@@ -1,5 +1,6 @@
 """What the long benchmarks share: samples outlive a kill, samples of other conditions are refused, and the figures say what the samples say."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,24 @@ def test_the_headline_names_what_dpad_adds():
     judged["parallel +dual +DPad +early stop"] = [False, True]  # half of the answers lost
     rows = [row(name, recipe, taken[name], taken["vanilla"], judged) for name, recipe in stages.items()]
     assert verdict(rows)["best"] == "parallel +dual +early stop"
+
+
+def test_the_headline_draws_for_every_question_anew(tiny, monkeypatch, capsys):
+    import headline
+
+    seeds: dict[str, set[int]] = {}
+
+    def generate(model, tokenizer, prompt, recipe, *, seed=0):
+        seeds.setdefault(prompt, set()).add(seed)
+        return answer("a")
+
+    monkeypatch.setattr(headline.mz, "load", lambda name: (tiny["llada"], None))
+    monkeypatch.setattr(headline.mz, "generate", generate)
+    monkeypatch.setattr(headline, "begun", lambda *given: answer("a"))
+    monkeypatch.setattr("sys.argv", ["headline.py", "--quick", "--json"])
+    headline.main()
+    assert sorted(seeds.values(), key=max) == [{0}, {1}, {2}, {3}]
+    assert json.loads(capsys.readouterr().out)["seeds"] == headline.SEEDS
 
 
 def test_the_headline_times_what_was_only_judged(tmp_path, tiny):
@@ -185,13 +204,34 @@ def test_kept_answers_are_those_of_the_same_recipe():
 
 
 def test_the_share_of_sparse_forwards_is_left_open_where_patterns_are_made_anew():
-    from sparsed_quality import dense_forwards, sparse_share
+    from sparsed_quality import Arm, dense_forwards, sparse_share
 
     recipe = mz.Recipe(gen_length=16, block_length=16, steps=10)
     once, anew = mz.SparseD(skip=0.2), mz.SparseD(skip=0.2, rebuild="recall:0.95")
-    assert sparse_share([(10, dense_forwards(once, recipe))] * 2) == 0.7
-    assert sparse_share([(10, dense_forwards(mz.Dense(), recipe))]) == 0
-    assert sparse_share([(10, dense_forwards(anew, recipe))]) is None
+    assert sparse_share([(10, dense_forwards(Arm(recipe, once)))] * 2) == 0.7
+    assert sparse_share([(10, dense_forwards(Arm(recipe, mz.Dense())))]) == 0
+    assert sparse_share([(10, dense_forwards(Arm(recipe, anew)))]) is None
+
+
+def test_sparsed_meets_the_caches_of_its_paper_where_they_are_named(bundled, monkeypatch, capsys):
+    import sparsed_quality
+
+    monkeypatch.setattr(sparsed_quality.mz, "load", lambda name: bundled)
+    words = ["sparsed_quality.py", "--tasks", "code", "--count", "2", "--words", "--json"]
+    recipes = {}
+    for named in ([], ["--arms", "dkv-cache", "fast-dllm"]):
+        monkeypatch.setattr("sys.argv", words + named)
+        sparsed_quality.main()
+        found = json.loads(capsys.readouterr().out)
+        assert all(row["count"] == 2 for row in found["all"].values())
+        recipes[bool(named)] = {name: row["recipe"] for name, row in found["tasks"]["code"].items()}
+    assert set(recipes[False]) == {"dense", "sparsed", "sparsed, residual", "sparsed, mass 0.95", "window", "streaming"}
+    assert list(recipes[True]) == ["dense", "dkv-cache", "fast-dllm"]
+    assert recipes[True]["dkv-cache"] == f"{recipes[True]['dense']} --cache delayed"
+    assert recipes[True]["fast-dllm"].endswith("--commit threshold --cache prefix")
+    monkeypatch.setattr("sys.argv", [*words, "--arms", "dkv"])
+    with pytest.raises(SystemExit, match=r"'dkv' is unknown; accepted: dense, .*, dkv-cache, fast-dllm"):
+        sparsed_quality.main()
 
 
 def test_the_report_puts_only_intervals_in_brackets():
