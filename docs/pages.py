@@ -21,6 +21,8 @@ KINDS = {
 MEASURED = "<!-- measured -->"
 MOST_ROWS = 5
 """Of one result on one method's page: those that change least beside the method."""
+FEWEST_QUESTIONS = 20
+"""A row that rests on fewer is counted, not quoted."""
 
 
 def on_files(files: Files, *, config: Any) -> Files:
@@ -31,8 +33,8 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> str:
-    """Where a page says so, what the results have on the strategies that its front matter names."""
-    return markdown.replace(MEASURED, measured(page.meta.get("strategies", []), page.meta.get("results", [])))
+    """Where a page says so, what the results have on the strategies, results and rows that its front matter names."""
+    return markdown.replace(MEASURED, measured(*(page.meta.get(name, []) for name in ("strategies", "results", "rows"))))
 
 
 def first_sentence(text: str | None) -> str:
@@ -122,39 +124,70 @@ def escaped(text: str) -> str:
     return re.sub(r"([\[\]|<>*])", r"\\\1", text)
 
 
-def measured(strategies: list[str], results: list[str]) -> str:
-    """The rows of the newest results whose recipe has one of the strategies (`cache=dual`), and links to the results named."""
-    newest = runpy.run_path(str(Path(__file__).parent.parent / "benchmarks" / "report.py"))["newest"]
-    lines: list[str] = []
-    for part, path in newest(ROOT / "benchmarks" / "results").items():
+def measured(strategies: list[str], results: list[str], names: list[str]) -> str:
+    """A table of the newest results' rows whose recipe has one of the strategies (`cache=dual`) or that bear one of the names, and links to all results that
+    have such rows or are named."""
+    report = runpy.run_path(str(ROOT / "benchmarks" / "report.py"))
+    parts = report["newest"](ROOT / "benchmarks" / "results")
+    old, lines, links = report["earlier"](parts), [], []
+    for part, path in parts.items():
         found = json.loads(path.read_text(encoding="utf-8"))
-        link = f"[{part.replace('-', ' ')}](../benchmarks.md#{part})"
-        if any(name in part for name in results):
-            lines.append(f"* {link}" + (f": speedup {found['speedup']:.2f}" if isinstance(found.get("speedup"), float) else ""))
-        rows = [row for row in found.get("rows", ()) if has(row, strategies)]
-        simplest = sorted(rows, key=lambda row: row["recipe"].count("--"))[:MOST_ROWS]
-        lines += [f"* {link}: {described(row)}" for row in rows if row in simplest]
-        lines += [f"* {link}: {len(rows) - MOST_ROWS} more rows that compose it with others"] * (len(rows) > MOST_ROWS)
-    if not lines:
-        return "Nothing in `benchmarks/results` has it yet; the command below asks your own machine."
-    return "\n".join(lines)
+        link = f"[{part.replace('-', ' ')}](../benchmarks.md#{part})" + " (earlier weights)" * (part in old)
+        rows = [row for row in rows_of(found) if has(row, strategies) or row.get("name") in names]
+        telling = [(row, cells) for row in rows if (cells := described(row, found))]
+        shown = sorted(telling, key=lambda pair: pair[0].get("recipe", "").count("--"))[:MOST_ROWS]
+        lines += [f"| {' | '.join([link, *cells])} |" for row, cells in telling if (row, cells) in shown]
+        left, named = len(rows) - len(shown), any(name in part for name in results)
+        notes = [f"{left} {'more ' * bool(shown)}row{'s' * (left != 1)}"] * bool(left) + (facts(found) if named else [])
+        links += ["* " + ": ".join([link, "; ".join(notes)] if notes else [link])] * bool(notes or (named and not shown))
+    if lines:
+        lines = ["| result | row | right | against the result's first row | speed |", "|---|---|---|---|---|", *lines, ""]
+    return "\n".join([*lines, *links]).rstrip() or "Nothing measured here is about it alone yet; the command below asks your own machine."
+
+
+def rows_of(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """A result's rows; of one that compares arms by task (`sparsed_quality.py`) a row per arm over all tasks, with what some task says of its recipe."""
+    arms = found.get("all", {})
+    by_task = {name: figures for task in found["tasks"].values() for name, figures in task.items()} if arms else {}
+    return [*found.get("rows", ()), *({**by_task[name], "name": name, **figures} for name, figures in arms.items())]
 
 
 def has(row: dict[str, Any], strategies: list[str]) -> bool:
-    """Whether a row's recipe names one of the strategies."""
-    words = f" {row.get('recipe', '')} "
-    return any(re.search(rf" --{kind} {re.escape(name)}[ :]", words) for kind, _, name in (s.partition("=") for s in strategies))
+    """Whether a row's recipe names one of the strategies, or its arm has that attention."""
+    from mezzotint.attention import ATTENTIONS
+
+    words, pairs = f" {row.get('recipe', '')} ", [strategy.split("=", 1) for strategy in strategies]
+    classes = {ATTENTIONS[name].__name__ for kind, name in pairs if kind == "attention"}
+    return row.get("attention", "").split("(")[0] in classes or any(re.search(rf" --{kind} {re.escape(name)}[ :]", words) for kind, name in pairs)
 
 
-def described(row: dict[str, Any]) -> str:
-    """One row in words."""
-    speedup = row.get("speedup")
-    times = speedup["median"] if isinstance(speedup, dict) else speedup
-    facts = [f"`{row.get('name', row['recipe'])}`"]
-    if "length" in row:
-        facts.append(f"prompt of {row['length']:,} tokens")
-    if "exact_match" in row:
-        facts.append(f"{100 * row['exact_match']:.1f} % right")
-    if times is not None:
-        facts.append(f"{times:.2f} times the speed of the table's first row")
-    return ", ".join(facts)
+def described(row: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """One row of a result as cells: its name, how much of how many questions is right, the difference from the first row, the speed; empty where there is
+    neither a verdict nor a speed, or where the questions are few."""
+    from mezzotint.evaluation.intervals import wilson
+
+    questions = next((source[name] for source in (row, found) for name in ("questions", "count") if name in source), 0)
+    right, speedup = row.get("exact_match"), row.get("speedup")
+    against = next((value for name, value in row.items() if name.startswith("against_")), None)
+    if (right is None and speedup is None) or (right is not None and questions < FEWEST_QUESTIONS):
+        return []
+    cells = [f"`{row.get('name', row.get('recipe'))}`".replace("|", "\\|") + (f", prompt of {row['length']:,} tokens" if "length" in row else ""), "", "", ""]
+    if right is not None:
+        ends = wilson(round(right * questions), questions)
+        cells[1] = "{:.1f} % of {:,} [{:.1f}, {:.1f}]".format(100 * right, questions, *(100 * end for end in ends))
+    if against is not None:
+        difference = against.get("difference", against.get("mean"))
+        cells[2] = "{:+.1f} [{:+.1f}, {:+.1f}] points".format(*(100 * value for value in (difference, *against["ci"])))
+    if speedup is not None:
+        cells[3] = f"{speedup['median'] if isinstance(speedup, dict) else speedup:,.2f} times"
+    return cells
+
+
+def facts(found: dict[str, Any]) -> list[str]:
+    """What a result as a whole says."""
+    speedup, growth = found.get("speedup"), found.get("growth")
+    said = [f"speedup {speedup:.2f}"] if isinstance(speedup, float) else []
+    if growth:
+        each = ", ".join(f"{name} {times:.2f}" for name, times in growth.items() if times is not None)
+        said.append(f"seconds on the longest canvas over those on the shortest: {each}")
+    return said

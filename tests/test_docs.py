@@ -173,13 +173,26 @@ def test_measured_rows_stand_on_their_methods_page(tmp_path, monkeypatch):
     rows = [
         {"name": "dual", "recipe": "--commit threshold --cache dual", "exact_match": 0.5, "speedup": 3.0},
         {"name": "plain", "recipe": "", "length": 2048, "speedup": {"median": 1.0, "low": 1.0, "high": 1.0}},
+        {"name": "bare", "recipe": "--commit factor", "seconds": 2.0},
+        {"name": "few", "recipe": "--cache prompt", "exact_match": 1.0, "questions": 6, "speedup": 2.0},
     ]
-    (results / "2026-01-01-cpu-x.json").write_text(json.dumps({"rows": rows}))
+    (results / "2026-01-01-cpu-x.json").write_text(json.dumps({"rows": rows, "questions": 100, "growth": {"plain": 1.5, "dual": None}}))
+    figures = {"exact_match": 0.25, "count": 200, "against_dense": {"difference": -0.5, "ci": [-0.625, -0.375]}}
+    arms = {"all": {"near": figures}, "tasks": {"math": {"near": {**figures, "attention": "SlidingWindow(window=64)"}}}, "weights": 16 * "a"}
+    (results / "2026-01-01-cpu-quality.json").write_text(json.dumps(arms))
+    (results / "2026-01-02-cpu-bundled-eval.json").write_text(json.dumps({"weights": 16 * "b"}))
+    (tmp_path / "benchmarks" / "report.py").write_text((ROOT / "benchmarks" / "report.py").read_text())
     monkeypatch.setitem(pages["measured"].__globals__, "ROOT", tmp_path)
-    told = pages["measured"](["cache=dual"], [])
-    assert told == "* [cpu x](../benchmarks.md#cpu-x): `dual`, 50.0 % right, 3.00 times the speed of the table's first row"
-    assert "Nothing" in pages["measured"](["cache=du"], [])
-    assert "Nothing" in pages["measured"](["cache=prefix"], [])
+    measured, link = pages["measured"], "[cpu x](../benchmarks.md#cpu-x)"
+    head = "| result | row | right | against the result's first row | speed |\n|---|---|---|---|---|\n"
+    assert measured(["cache=dual"], [], []) == f"{head}| {link} | `dual` | 50.0 % of 100 [40.4, 59.6] |  | 3.00 times |"
+    assert measured([], [], ["plain"]) == f"{head}| {link} | `plain`, prompt of 2,048 tokens |  |  | 1.00 times |"
+    near = "| [cpu quality](../benchmarks.md#cpu-quality) (earlier weights) | `near` | 25.0 % of 200 [19.5, 31.4] | -50.0 [-62.5, -37.5] points |  |"
+    assert measured(["attention=window"], [], []) == head + near
+    assert measured(["commit=factor"], [], []) == measured(["cache=prompt"], [], []) == f"* {link}: 1 row"
+    assert measured([], ["x"], []) == f"* {link}: seconds on the longest canvas over those on the shortest: plain 1.50"
+    assert measured([], ["bundled-eval"], []) == "* [cpu bundled eval](../benchmarks.md#cpu-bundled-eval)"
+    assert all("Nothing" in measured([strategy], [], []) for strategy in ("cache=du", "cache=prefix", "attention=streaming"))
 
 
 def test_docstrings_become_lists():
