@@ -84,6 +84,10 @@ def break_shape(folder):
     save_file(tensors, folder / "model.safetensors")
 
 
+def add(folder, name, value=1.0):
+    save_file(load_file(folder / "model.safetensors") | {name: torch.full((64,), value)}, folder / "model.safetensors")
+
+
 def break_precision(folder):
     tensors = load_file(folder / "model.safetensors")
     name = "model.transformer.blocks.1.k_proj.weight"
@@ -117,7 +121,16 @@ def break_index_outside(folder):
         (lambda f: edit(f, alibi=True), ["alibi=True"]),
         (lambda f: edit(f, n_heads=0), ["n_heads=0"]),
         (lambda f: edit(f, mask_token_id=99999), ["99999", "vocabulary"]),
-        (lambda f: edit(f, n_heads=7), ["64", "7 heads"]),
+        (lambda f: edit(f, n_heads=7, n_kv_heads=7), ["64", "7 heads"]),
+        (lambda f: edit(f, n_kv_heads=3), ["n_kv_heads=3", "4 heads"]),
+        (lambda f: edit(f, mlp_hidden_size=None, mlp_ratio=[4]), ["mlp_ratio=[4]"]),
+        (lambda f: edit(f, bias_for_layer_norm=True), ["bias_for_layer_norm=True"]),
+        (lambda f: edit(f, clip_qkv=8.0), ["clip_qkv=8.0"]),
+        (lambda f: edit(f, eos_token_id=[1, 99999]), ["eos_token_id 99999", "vocabulary"]),
+        (lambda f: edit(f, pad_token_id=99999), ["pad_token_id 99999", "vocabulary"]),
+        (lambda f: add(f, "model.transformer.blocks.1.attn_norm.bias"), ["blocks.1.attn_norm.bias", "no part of this network reads"]),
+        (lambda f: add(f, "model.transformer.blocks.9.attn_norm.weight"), ["blocks.9.attn_norm.weight", "reads"]),
+        (lambda f: add(f, "model.transformer.wpe.weight"), ["wpe.weight", "reads"]),
         (lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": [1]}'), ["index", "weight_map"]),
         (lambda f: (f / "config.json").write_text("{"), ["config.json", "JSON"]),
         (lambda f: (f / "config.json").unlink(), ["config.json"]),
@@ -129,6 +142,28 @@ def test_damage_is_named(folder, damage, words):
     with pytest.raises(mz.CheckpointError) as error:
         mz.load_model(folder)
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_what_changes_nothing_may_stand_in_a_checkpoint(folder):
+    plain = mz.load_model(folder)
+    edit(folder, bias_for_layer_norm=None, mlp_ratio=[4])
+    for name, value in (("blocks.0.rotary_emb.inv_freq", 1.0), ("ln_f.bias", 0.0)):
+        add(folder, f"model.transformer.{name}", value)
+    add(folder, "optimizer.state")
+    assert torch.equal(mz.load_model(folder)(torch.arange(8)[None]), plain(torch.arange(8)[None]))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("tokenizer_config.json", "[]"), ("tokenizer_config.json", '{"tokenizer_class": 5}'), ("tokenizer.json", "[]"), ("tokenizer.json", "{")],
+)
+def test_a_damaged_tokenizer_is_one_line(folder, file, content):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(mz.models.loading.BUNDLED / name, folder)
+    (folder / file).write_text(content)
+    with pytest.raises(mz.CheckpointError, match="tokenizer files are missing or damaged: ") as error:
+        mz.load(folder)
+    assert "\n" not in str(error.value)
 
 
 def test_remote_code_is_never_run(folder):

@@ -75,14 +75,18 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():  # config.json is read along with the tokenizer, and remarked upon
-            warnings.simplefilter("ignore", FutureWarning)
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError, KeyError, ImportError) as error:
-        if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
-            return AutoTokenizer.from_pretrained(folder, tokenizer_type="qwen2", trust_remote_code=False)
-        raise CheckpointError(f"{folder} has no tokenizer that can be read without remote code: {str(error).splitlines()[0]}") from None
+    ways: list[dict[str, str]] = [{}]
+    if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        ways.append({"tokenizer_type": "qwen2"})
+    reason = ""
+    for way in ways:
+        try:
+            with warnings.catch_warnings():  # config.json is read along with the tokenizer, and remarked upon
+                warnings.simplefilter("ignore", FutureWarning)
+                return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **way)
+        except Exception as error:  # damaged files raise whatever they lead to, plain Exceptions among it; all mean the same to the user
+            reason = reason or next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    raise CheckpointError(f"{folder} has no tokenizer that can be read without remote code; its tokenizer files are missing or damaged: {reason}")
 
 
 def default_recipe(model: Transformer | Outline) -> Recipe:

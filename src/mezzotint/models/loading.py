@@ -16,7 +16,7 @@ from mezzotint.models.bitmask import MASK, VALUES, unpack
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.experts import Experts
 from mezzotint.models.families import family_of
-from mezzotint.models.families.names import derived, translate
+from mezzotint.models.families.names import derived, translate, unread
 from mezzotint.models.int8 import Int8Linear, shrink
 from mezzotint.models.pruned import biases, with_shapes
 from mezzotint.models.quantised import quantise, scheme_of
@@ -114,7 +114,8 @@ def added_tokens(folder: Path) -> dict[str, int]:
         if isinstance(listed, list):
             found |= {t["content"]: t["id"] for t in listed if isinstance(t, dict) and isinstance(t.get("id"), int) and isinstance(t.get("content"), str)}
         if isinstance(decoder, dict):
-            found |= {t["content"]: int(number) for number, t in decoder.items() if number.isdigit() and isinstance(t, dict) and "content" in t}
+            entries = ((number, t.get("content")) for number, t in decoder.items() if number.isdecimal() and isinstance(t, dict))
+            found |= {content: int(number) for number, content in entries if isinstance(content, str)}
     return found
 
 
@@ -215,6 +216,7 @@ def load_model(
     expected = dict(model.named_parameters())
     tables = {ours: ((theirs,), None) for ours, theirs in (translate(family, config) | biases(family, config)).items()}
     tables |= {ours: (made.names, made.make) for ours, made in derived(family, config).items()}
+    check_names(folder, family, files, {name for names, _ in tables.values() for name in names})
     for ours, (theirs, make) in tables.items():
         owner, _, name = ours.rpartition(".")
         module = model.get_submodule(owner)
@@ -227,8 +229,6 @@ def load_model(
             weight = parts[0] if make is None else make(*parts)
         except CheckpointError:
             raise
-        except KeyError as missing:
-            raise CheckpointError(f"{folder} has no tensor {missing.args[0]!r}") from None
         except ValueError as error:
             raise CheckpointError(f"{folder}: {error}") from None
         wanted = wanted or weight.dtype
@@ -251,12 +251,25 @@ def load_model(
     return model.eval()
 
 
+def check_names(folder: Path, family: ModuleType, files: dict[str, Path], wanted: set[str]) -> None:
+    """Raises CheckpointError naming a tensor that is missing, or one of the network's that would not be read. A bias of zeros changes nothing."""
+    stored = {name.removesuffix(VALUES) if name.endswith(VALUES) and name.removesuffix(VALUES) + MASK in files else name for name in files}
+    missing = sorted(wanted - stored)
+    if missing:
+        raise CheckpointError(f"{folder} has no tensor {missing[0]!r}")
+    left = (name for name in unread(family, stored - {name + MASK for name in stored}, wanted))
+    strange = next((name for name in left if not name.endswith("bias") or read_tensor(files[name], name, torch.device("cpu"), None).any()), None)
+    if strange is not None:
+        raise CheckpointError(
+            f"{folder}: {files[strange].name} has a tensor {strange!r} that no part of this network reads; config.json describes another network than the file "
+            "holds, or one that is not supported"
+        )
+
+
 def read_weight(files: dict[str, Path], name: str, device: torch.device, dtype: torch.dtype | None, shape: tuple[int, ...]) -> Tensor:
-    """A stored tensor, whole or as a bitmask with its values. Raises KeyError naming what is missing."""
-    if name + MASK in files and name + VALUES in files:
-        return read_sparse(files, name, shape).to(device=device, dtype=dtype)
+    """A stored tensor, whole or as a bitmask with its values."""
     if name not in files:
-        raise KeyError(name)
+        return read_sparse(files, name, shape).to(device=device, dtype=dtype)
     return read_tensor(files[name], name, device, dtype)
 
 

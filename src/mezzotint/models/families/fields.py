@@ -53,7 +53,13 @@ class Fields:
     def tokens(self, *, mask: int | None = None, stop: int | None = None, pad: int | None = None) -> "dict[str, Any]":
         """The ids of special tokens: those given here are the ones that the family's checkpoints use, where no file says. Padding is the first stop id then."""
         ends = self.ids("eos_token_id", *(() if stop is None else (stop,)))
-        return {"mask_id": self.mask_id(mask), "stop_ids": ends, "pad_id": self.integer("pad_token_id", ends[0] if pad is None else pad)}
+        return {"mask_id": self.mask_id(mask), "stop_ids": ends, "pad_id": self.token("pad_token_id", ends[0] if pad is None else pad)}
+
+    def token(self, name: str, usual: int) -> int:
+        """One id."""
+        found = self.integer(name, usual)
+        self.known(name, found)
+        return found
 
     def ids(self, name: str, *usual: int) -> tuple[int, ...]:
         """One id or a list of them."""
@@ -61,7 +67,15 @@ class Fields:
         found = list(usual) if value is None else value if isinstance(value, list) else [value]
         if not found or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in found):
             raise ValueError(f"config.json: {name}={value!r} must be a token id or a list of them")
+        self.known(name, *found)
         return tuple(dict.fromkeys(found))
+
+    def known(self, name: str, *ids: int) -> None:
+        """Refuse ids that config.json names and the vocabulary does not have. Those of a family's large checkpoints may well lie outside a small one's."""
+        vocabulary = self.size("vocab_size")
+        wrong = next((token for token in ids if token >= vocabulary), None)
+        if wrong is not None and self.config.get(name) is not None:
+            raise ValueError(f"config.json: {name} {wrong} lies outside the vocabulary of {vocabulary}")
 
     def rope(self, theta: float) -> "dict[str, Any]":
         """Rotation: theta, scaling and the share of a head's features that is rotated, at the top or under `rope_parameters`."""
@@ -96,6 +110,13 @@ class Fields:
             raise ValueError(f"config.json: the width {hidden} is not a multiple of the {heads} heads")
         return hidden // heads
 
+    def kv_heads(self, name: str, heads: int) -> int:
+        """How many key heads there are: as many query heads share each."""
+        count = self.size(name, heads)
+        if heads % count:
+            raise ValueError(f"config.json: {name}={count} must divide the {heads} heads")
+        return count
+
     def shape(self, mlp: str = "intermediate_size", eps: str = "rms_norm_eps") -> "dict[str, Any]":
         """The fields that nearly every family names as Llama and Qwen do."""
         heads = self.size("num_attention_heads")
@@ -104,7 +125,7 @@ class Fields:
             "hidden_size": self.size("hidden_size"),
             "layers": self.size("num_hidden_layers"),
             "heads": heads,
-            "kv_heads": self.size("num_key_value_heads", heads),
+            "kv_heads": self.kv_heads("num_key_value_heads", heads),
             "head_dim": self.head_dim(),
             "mlp_size": self.size(mlp),
             "norm_eps": self.number(eps, 1e-6),
@@ -112,7 +133,8 @@ class Fields:
         }
 
     def demand(self, expected: dict[str, Any]) -> None:
-        """Refuse a field whose value selects a network that this family's released checkpoints do not use."""
+        """Refuse a field whose value selects a network that this family's released checkpoints do not use. null is as good as false."""
         for name, value in expected.items():
-            if self.config.get(name, value) != value:
+            given = self.config.get(name, value)
+            if given != value and not (given is None and value is False):
                 raise ValueError(f"config.json: {name}={self.config[name]!r} is not supported for {self.family}; supported: {value!r}")

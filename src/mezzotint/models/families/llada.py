@@ -39,6 +39,8 @@ REQUIRED = {
     "scale_logits": False,
     "input_emb_norm": False,
     "block_group_size": 1,
+    "bias_for_layer_norm": False,
+    "clip_qkv": None,
 }
 """Fields that select another network; the released checkpoints all have these values."""
 
@@ -54,9 +56,9 @@ def configure(config: dict) -> ModelConfig:
         hidden_size=hidden,
         layers=fields.size("n_layers"),
         heads=heads,
-        kv_heads=fields.size("n_kv_heads", heads),
+        kv_heads=fields.kv_heads("n_kv_heads", heads),
         head_dim=fields.share(hidden, heads),
-        mlp_size=fields.size("mlp_hidden_size", hidden * int(config.get("mlp_ratio") or 4)),
+        mlp_size=int(hidden * fields.number("mlp_ratio", 4.0)) if config.get("mlp_hidden_size") is None else fields.size("mlp_hidden_size"),
         norm_eps=fields.number("rms_norm_eps", 1e-5),
         rope_theta=fields.number("rope_theta", 10000.0),
         rope_full_precision=fields.flag("rope_full_precision", True),

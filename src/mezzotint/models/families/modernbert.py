@@ -105,7 +105,7 @@ def configure(config: dict) -> ModelConfig:
         local_theta=near,
         mask_id=fields.mask_id(50284),
         stop_ids=fields.ids("eos_token_id", fields.integer("sep_token_id", 50282)),
-        pad_id=fields.integer("pad_token_id", 50283),
+        pad_id=fields.token("pad_token_id", 50283),
         stop_text=TURN_END,
         recipe="a2d",
     )

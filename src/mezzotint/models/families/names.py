@@ -1,6 +1,6 @@
 """Our parameter names in a checkpoint family's own words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -53,6 +53,18 @@ def derived(family: ModuleType, config: ModelConfig) -> dict[str, Derived]:
     """our parameter name -> how it is made, for every parameter that is stored differently."""
     asked: Callable[[ModelConfig], dict[str, Derived]] | None = getattr(family, "derived", None)
     return {} if asked is None else asked(config)
+
+
+HARMLESS = (".inv_freq", ".cos_cached", ".sin_cached")
+"""How buffers end that some checkpoints store and that follow from config.json: the rotation's."""
+
+
+def unread(family: ModuleType, stored: Iterable[str], read: Iterable[str]) -> list[str]:
+    """The stored tensors that belong to the network, by their names, and that nothing reads: its layers and what stands beside them, and the head."""
+    beside = family.LAYER.split(".{}")[0].rpartition(".")[0]
+    owners = tuple({f"{name.rpartition('.')[0]}." for name in family.OUTER.values()} | {f"{beside}."})
+    known = set(read) | {family.OUTER["head.weight"]}  # a tied head may be stored as well
+    return sorted(name for name in stored if name.startswith(owners) and name not in known and not name.endswith(HARMLESS))
 
 
 EXPERT = {"gate.weight": "gate_proj.weight", "up.weight": "up_proj.weight", "down.weight": "down_proj.weight"}
