@@ -140,6 +140,13 @@ PROBLEM = {
         (True, "Here:\n```\nprint('no')\n```\n```python\ndef double(x):\n    return x * 2\n", True),
         (True, "def double(x):\n    return 2 * x\n", True),
         (True, "    return 2 * x\n", True),
+        (True, "```python3\ndef double(x):\n    return 2 * x\n```\nThat is it.\n", True),
+        (True, '```python title="a.py"\r\ndef double(x):\r\n    return 2 * x\r\n```\r\nThat is it.\r\n', True),
+        (True, "```py\ndef double_all(xs):\n    return xs\n```\n```py\ndef double(x):\n    return 2 * x\n```", True),
+        (True, "```py\n# see def double\nprint(1)\n```\n```py\ndef double(x):\n    return 2 * x\n```", True),
+        (True, "1. So:\n   ```python\n   def double(x):\n\n       return 2 * x\n   ```\n   That is it.\n", True),
+        (True, "Call ```double(2)``` then.\n```\ndef double(x):\n    return 2 * x\n```", True),
+        (True, "So: ```python\n    return 2 * x\n```", True),
         (True, "I do not know.", False),
     ],
 )
@@ -174,6 +181,8 @@ def test_mbpp_shows_three_problems_and_runs_the_tests(tmp_path, bundled):
     assert found[0].prompt.count("[DONE]") == 3
     assert programs.score(found[0].facts, {"text": "def f():\n    return 11\n[DONE] and more"})["exact_match"]
     assert not programs.score(found[0].facts, {"text": "def f():\n    return 12"})["exact_match"]
+    fenced = "So:\n  ```python3\n  def f():\n      return 11\n  ```\nDone."
+    assert programs.score(found[0].facts | {"chat": True}, {"text": fenced})["exact_match"]
     write(tmp_path / "mbpp.jsonl", problems[3:])
     with pytest.raises(ValueError, match="give --shots 0"):
         items("mbpp", *bundled, data=data)

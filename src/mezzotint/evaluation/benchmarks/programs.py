@@ -1,6 +1,7 @@
 """HumanEval (arXiv 2107.03374) and MBPP (arXiv 2108.07732): programs written from a description and run against tests in the sandbox."""
 
 import re
+import textwrap
 from typing import Any
 
 from mezzotint.evaluation.item import Benchmark, Item, Question, Settings, cut
@@ -8,7 +9,9 @@ from mezzotint.evaluation.sandbox import execute
 from mezzotint.evaluation.sources import field, place, rows
 
 ENDS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
-FENCED = re.compile(r"```(?:[a-zA-Z]+)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+FENCED = re.compile(r"^(?:(?!```)[^\n])*```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL | re.MULTILINE)
+"""A fenced block, whatever stands behind the backticks that open it; code between backticks within a line is none."""
+
 FIRST_TEST, LAST_TEST, SHOWN = 11, 510, (2, 3, 4)
 """MBPP's test problems, and the three that lm-evaluation-harness shows as worked examples, by task id."""
 
@@ -71,9 +74,12 @@ def described(row: dict[str, Any], where: str) -> str:
 
 
 def written(text: str, name: str = "") -> str | None:
-    """The code in an answer of a chat: the first fenced block that defines the function (or the first at all), or None without a fence."""
+    """The code in an answer of a chat: the first fenced block that defines the function, moved to the margin (or the first at all, as it stands), or None
+    without a fence."""
     blocks = FENCED.findall(text)
-    return next((block for block in blocks if f"def {name}" in block), blocks[0] if blocks else None)
+    defines = re.compile(rf"^[ \t]*(?:async[ \t]+)?def[ \t]+{re.escape(name)}\b", re.MULTILINE)
+    whole = next(filter(defines.search, blocks), None)
+    return textwrap.dedent(whole) if whole is not None else blocks[0] if blocks else None
 
 
 def program(facts: dict[str, Any], text: str) -> str:
