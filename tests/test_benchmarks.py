@@ -356,11 +356,31 @@ def test_sources_read_every_kind_and_name_damage(tmp_path):
     assert spread(None, 3) == spread(9, 3) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[:-20], lambda raw: raw[:40] + b"x" * 40 + raw[80:], lambda raw: raw[:-8] + b"12345678", lambda raw: b"text"]
+)
+def test_a_damaged_gzip_file_is_named(tmp_path, damage):
+    raw = gzip.compress("".join(json.dumps({"question": f"{random.Random(i).random()}"}) + "\n" for i in range(200)).encode())
+    (tmp_path / "test.jsonl.gz").write_bytes(damage(raw))
+    with pytest.raises(ValueError, match=r"data='.*test.jsonl.gz' cannot be read: "):
+        rows(str(tmp_path), "test")
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "humaneval", "mbpp", "mmlu", "arc", "choice", "wikitext"])
+def test_a_split_of_one_file_is_refused(tmp_path, bundled, name):
+    data = write(tmp_path / "own.jsonl", [{}])
+    with pytest.raises(ValueError, match=r"split='train' means nothing to data='.*own.jsonl', which is one file"):
+        items(name, *bundled, data=data, split="train", shots=0)
+
+
 def test_parquet_is_read_where_the_extra_is(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason="needs the extra eval")
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.table({"a": [1, 2]}), tmp_path / "test-00000-of-00001.parquet")
     assert rows(str(tmp_path), "test") == [{"a": 1}, {"a": 2}]
+    (tmp_path / "torn.parquet").write_bytes((tmp_path / "test-00000-of-00001.parquet").read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"torn.parquet' cannot be read: "):
+        rows(str(tmp_path / "torn.parquet"), "test")
 
 
 def test_every_preset_can_be_asked_and_bears_its_source():

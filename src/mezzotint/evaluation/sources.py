@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ def rows(data: str, split: str, *, config: str | None = None) -> list[dict[str, 
     if data.startswith((".", "/", "~")) or data.count("/") != 1 or data.endswith(ENDINGS):
         raise ValueError(f"data={data!r} is neither a file or folder nor a hub id such as openai/gsm8k")
     return from_hub(data, split, config)
+
+
+def split_of(data: str, split: str | None) -> str:
+    """The split whose rows are asked: the given one, or test. Raises ValueError if one is given and the data are one file, which has no splits."""
+    if split is not None and Path(data).expanduser().is_file():
+        raise ValueError(f"split={split!r} means nothing to data={data!r}, which is one file; leave --split out, or give a folder with {split}.jsonl")
+    return split or "test"
 
 
 def examples(data: str, split: str, asked: str, shots: int, *, config: str | None = None) -> list[dict[str, Any]]:
@@ -53,13 +61,9 @@ def read(path: Path) -> list[dict[str, Any]]:
     name = path.name
     if not name.endswith(ENDINGS):
         raise ValueError(f"data={str(path)!r} is of an unknown kind; accepted: {', '.join(ENDINGS)}")
-    if name.endswith(".parquet"):
-        try:
-            import pyarrow.parquet
-        except ImportError:
-            raise ValueError(f"data={str(path)!r} is a parquet file; reading it needs the extra: pip install 'mezzotint[eval]'") from None
-        return pyarrow.parquet.read_table(path).to_pylist()
     try:
+        if name.endswith(".parquet"):
+            return table(path)
         if name.endswith(".txt"):
             return [{"text": path.read_text(encoding="utf-8")}]
         if name.endswith(".json"):
@@ -68,8 +72,16 @@ def read(path: Path) -> list[dict[str, Any]]:
                 raise ValueError("it must hold a list of objects")
             return found
         return list(lines(path))
-    except (UnicodeDecodeError, gzip.BadGzipFile, ValueError) as error:
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"data={str(path)!r} cannot be read: {error}") from None
+
+
+def table(path: Path) -> list[dict[str, Any]]:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError("a parquet file needs the extra: pip install 'mezzotint[eval]'") from None
+    return pyarrow.parquet.read_table(path).to_pylist()
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:

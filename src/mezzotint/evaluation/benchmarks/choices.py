@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 from mezzotint.evaluation.item import Benchmark, Choice, Item, Settings
-from mezzotint.evaluation.sources import examples, field, place, rows, spread
+from mezzotint.evaluation.sources import examples, field, place, rows, split_of, spread
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -34,7 +34,8 @@ def lettered(question: str, choices: list[str]) -> str:
 
 def mmlu(settings: Settings, *_: Any) -> list[Item]:
     """Questions with lettered choices, the letter is what is scored; the worked examples are the subject's first of the `dev` split."""
-    data, split, shots = settings.data or "cais/mmlu", settings.split or "test", 5 if settings.shots is None else settings.shots
+    data, shots = settings.data or "cais/mmlu", 5 if settings.shots is None else settings.shots
+    split = split_of(data, settings.split)
     shown: dict[str, list[str]] = defaultdict(list)
     for i, row in enumerate(examples(data, "dev", split, shots, config="all")):
         question, choices, right = options(row, place(data, "dev", i))
@@ -70,7 +71,7 @@ def arc(settings: Settings, *_: Any) -> list[Item]:
 
 
 def questions(data: str, settings: Settings, config: str | None = None) -> list[Item]:
-    split = settings.split or "test"
+    split = split_of(data, settings.split)
     asked = rows(data, split, config=config)
     found: list[Item] = []
     for i in spread(settings.count, len(asked)):

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from mezzotint.evaluation.item import Benchmark, Item, Question, Settings
-from mezzotint.evaluation.sources import examples, field, place, rows
+from mezzotint.evaluation.sources import examples, field, place, rows, split_of
 
 HUB, CONFIG, SHOTS = "openai/gsm8k", "main", 4
 STRICT = re.compile(r"#### (-?[0-9.,]+)")
@@ -15,7 +15,7 @@ def items(settings: Settings, *_: Any) -> list[Item]:
     """The prompt of lm-evaluation-harness; the worked examples are the first of the train split."""
     data = settings.data or HUB
     shots = SHOTS if settings.shots is None else settings.shots
-    split = settings.split or "test"
+    split = split_of(data, settings.split)
     shown = examples(data, "train", split, shots, config=CONFIG)[:shots]
     if len(shown) < shots:
         raise ValueError(f"shots={shots} is more than the {len(shown)} rows of the train split")

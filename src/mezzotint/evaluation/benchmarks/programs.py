@@ -6,7 +6,7 @@ from typing import Any
 
 from mezzotint.evaluation.item import Benchmark, Item, Question, Settings, cut
 from mezzotint.evaluation.sandbox import execute
-from mezzotint.evaluation.sources import field, place, rows
+from mezzotint.evaluation.sources import field, place, rows, split_of
 
 ENDS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 FENCED = re.compile(r"^(?:(?!```)[^\n])*```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL | re.MULTILINE)
@@ -23,7 +23,8 @@ def in_chat(settings: Settings, tokenizer: Any) -> bool:
 def humaneval(settings: Settings, tokenizer: Any, *_: Any) -> list[Item]:
     """In a chat the function is asked for in words; otherwise the model continues the prompt, as lm-evaluation-harness has it."""
     chat = in_chat(settings, tokenizer)
-    data, split = settings.data or "openai/openai_humaneval", settings.split or "test"
+    data = settings.data or "openai/openai_humaneval"
+    split = split_of(data, settings.split)
     found: list[Item] = []
     for i, row in enumerate(rows(data, split)[: settings.count]):
         task, prompt, test, name = (field(row, (key,), str, place(data, split, i)) for key in ("task_id", "prompt", "test", "entry_point"))
@@ -40,7 +41,7 @@ def mbpp(settings: Settings, tokenizer: Any, *_: Any) -> list[Item]:
     shots = len(SHOWN) if settings.shots is None else settings.shots
     if shots > len(SHOWN):
         raise ValueError(f"shots={shots} is more than the {len(SHOWN)} worked examples that mbpp has")
-    problems = numbered(data, settings.split or "test")
+    problems = numbered(data, split_of(data, settings.split))
     known = problems if all(i in problems for i in SHOWN[:shots]) else problems | numbered(data, "prompt")
     if missing := [i for i in SHOWN[:shots] if i not in known]:
         raise ValueError(f"shots={shots} needs the problem of task_id {missing[0]}, which data={data!r} does not have; give --shots 0")

@@ -12,7 +12,7 @@ from typing import Any
 from mezzotint.evaluation.intervals import bootstrap
 from mezzotint.evaluation.item import Benchmark, Item, Passage, Settings
 from mezzotint.evaluation.likelihood import windows
-from mezzotint.evaluation.sources import field, place, rows, spread
+from mezzotint.evaluation.sources import field, place, rows, split_of, spread
 from mezzotint.generation import opening
 from mezzotint.models.config import ModelConfig
 from mezzotint.recipe import Recipe
@@ -38,7 +38,8 @@ def passages(measure: str) -> Callable[..., list[Item]]:
         context = settings.context if settings.context is not None else max(0, min(usual[1], room - window - ahead))
         if window + context + ahead > room and config.rope_scaling is None:
             raise ValueError(f"window={window} and context={context} do not fit the model's {config.max_length} tokens; give a smaller --window or --context")
-        data, split = settings.data or "Salesforce/wikitext", settings.split or "test"
+        data = settings.data or "Salesforce/wikitext"
+        split = split_of(data, settings.split)
         texts = [field(row, ("text", "page"), str, place(data, split, i)) for i, row in enumerate(rows(data, split, config="wikitext-2-raw-v1"))]
         text = "\n".join(t for t in (t.strip() for t in texts) if t) if measure == "masked" else "".join(texts)
         pieces = windows(tokenizer(text, add_special_tokens=False)["input_ids"], window, context)
