@@ -267,6 +267,21 @@ def test_ruler_questions_have_one_answer():
         assert set(ruler.KINDS["frequent"](random.Random(seed), 100).wanted) <= set(ruler.KINDS["frequent"](random.Random(seed), 100).prompt.split())
 
 
+@pytest.mark.parametrize(("kind", "room"), [("common", 100_000), ("multikey-dense", 200_000), ("frequent", 200_000)])
+def test_ruler_fills_long_lengths(kind, room):
+    text = ruler.fitted(kind, "0", room, lambda prompt: len(prompt) // 4)
+    assert room - 100 < len(text.prompt) // 4 <= room
+
+
+def test_names_never_run_short_and_are_those_of_always():
+    many = ruler.names(random.Random(0), len(ruler.KEYS) ** 2 + 9)
+    assert len(set(many)) == len(many)
+    assert [name.count("-") for name in many] == [1] * len(ruler.KEYS) ** 2 + [2] * 9
+    assert ruler.names(random.Random(0), 3) == random.Random(0).sample(ruler.KEYS, 3)
+    pairs = random.Random(0).sample(range(len(ruler.KEYS) ** 2), 200)
+    assert ruler.names(random.Random(0), 200) == [f"{ruler.KEYS[i // len(ruler.KEYS)]}-{ruler.KEYS[i % len(ruler.KEYS)]}" for i in pairs]
+
+
 def test_ruler_scores_the_share_of_what_was_wanted():
     facts = {"wanted": ["471", "amber-fox"]}
     assert ruler.score(facts, {"text": "It is 471."}) == {"exact_match": False, "recall": 0.5}

@@ -20,7 +20,8 @@ from mezzotint.recipe import Recipe
 ITEMS = 20
 """Items of each kind and length unless --count says otherwise."""
 
-LARGEST = 4_000_000
+LARGEST, MADE_UP = 4_000_000, 200_000
+"""The longest text in tokens, and the most words that are made up for it, of 512,000 possible ones."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ class Text:
 
 
 def names(rng: random.Random, count: int) -> list[str]:
-    """Different names: single words while they last, then pairs of them."""
-    if count <= len(KEYS):
+    """Different names: single words while they last, then pairs of them, then threes beside all pairs."""
+    words = len(KEYS)
+    if count <= words:
         return rng.sample(KEYS, count)
-    if count > len(KEYS) ** 2:
-        raise ValueError(f"{count} different names are more than the {len(KEYS) ** 2} there are; choose a smaller length")
-    return [f"{KEYS[i // len(KEYS)]}-{KEYS[i % len(KEYS)]}" for i in rng.sample(range(len(KEYS) ** 2), count)]
+    pairs, threes = rng.sample(range(words**2), min(count, words**2)), rng.sample(range(words**3), max(0, count - words**2))
+    joined = [f"{KEYS[i // words]}-{KEYS[i % words]}" for i in pairs]
+    return joined + [f"{KEYS[i // words**2]}-{KEYS[i // words % words]}-{KEYS[i % words]}" for i in threes]
 
 
 def numbers(rng: random.Random, count: int) -> list[str]:
@@ -103,11 +105,10 @@ def common(rng: random.Random, size: int) -> Text:
 
 def frequent(rng: random.Random, size: int) -> Text:
     """Made-up words whose frequencies fall with the square of their rank; the three most frequent after the dots are wanted."""
-    vocabulary: list[str] = []
-    while len(vocabulary) < max(4, size // 25):
-        word = "".join(rng.choice("bcdfghklmnprstvz") + rng.choice("aeiou") for _ in range(3))
-        if word not in vocabulary:
-            vocabulary.append(word)
+    found: dict[str, None] = {}
+    while len(found) < max(4, min(size // 25, MADE_UP)):
+        found.setdefault("".join(rng.choice("bcdfghklmnprstvz") + rng.choice("aeiou") for _ in range(3)))
+    vocabulary = list(found)
     total = sum(rank**-2 for rank in range(1, len(vocabulary) + 2))
     written = ["..."] * max(1, round(size / total))
     for rank, word in enumerate(vocabulary, 2):
