@@ -34,6 +34,8 @@ def test_a_program_computes_with_the_standard_library():
         ("open('inside', 'w')", "refuses open"),
         ("import os; os.open('/tmp/outside', os.O_CREAT | os.O_WRONLY)", "refuses open"),
         ("open('/etc/passwd').read()", "refuses open"),
+        ("import os; open(os.__file__ + '/../../../../../../../../../../../etc/passwd').read()", "refuses open"),
+        ("import __main__, builtins; __main__.WRITES = 0; builtins.any = lambda _: False; open('inside', 'w')", "refuses open"),
         ("import os; os.listdir('/')", "refuses os.listdir"),
         ("import os; os.remove('/etc/hosts')", "refuses os.remove"),
         ("import socket; socket.socket()", "refuses socket"),
@@ -64,12 +66,32 @@ for word in re.findall("[0-9a-f]{{32}}", repr(seen)):
     os.write(1, ("\\n" + word).encode())
     os._exit(0)
 """
+MEMORY = """
+import io
+pages, files = {path}("/proc/self/maps"), {path}("/proc/self/mem")
+mapped = io.FileIO(os.open(pages, 0)).readall().decode()
+memory, seen = os.open(files, 0), []
+for start, end in re.findall("(?m)^([0-9a-f]+)-([0-9a-f]+) rw", mapped):
+    try:
+        held = os.pread(memory, int(end, 16) - int(start, 16), int(start, 16))
+    except (OSError, OverflowError):
+        continue
+    seen += re.findall(rb"\\n([0-9a-f]{{32}})\\0", held)
+"""
 SEARCHES = {
     "frames": "seen, frame = [], sys._getframe()\nwhile frame: seen, frame = seen + [dict(frame.f_locals)], frame.f_back",
     "objects": "import gc\nseen = gc.get_objects()",
     "stack": "import gc\nseen = gc.get_referents(sys._getframe(1), sys._getframe(2))",
     "input": "seen = [os.read(0, 1000), sys.stdin.read()]",
     "arguments": "seen = [sys.argv, sys.orig_argv, dict(os.environ)]",
+    "memory, past a resolver that says otherwise": "import posixpath\nposixpath._joinrealpath = lambda *_: (os.getcwd() + '/x', True)" + MEMORY.format(path=""),
+    "memory, past a converter that says otherwise": "os.fspath = lambda _: os.getcwd() + '/x'" + MEMORY.format(path=""),
+    "memory, by a text that says otherwise": """
+class Path(str):
+    startswith = lambda *_: False
+    partition = lambda *_: ('x', '', '')
+"""
+    + MEMORY.format(path="Path"),
 }
 
 

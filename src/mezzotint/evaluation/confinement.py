@@ -1,10 +1,12 @@
 """Inside the sandbox: takes every right away from this process, then runs a program read from stdin.
 
-Three walls, each standing alone: limits on time, memory, output and processes (setrlimit); a seccomp filter after which the kernel answers nothing but
-reading, computing and writing to open files (Linux on x86-64 and arm64); an audit hook that refuses files outside the standard library by name.
+Three walls: limits on time, memory, output and processes (setrlimit); a seccomp filter after which the kernel answers nothing but reading, computing and
+writing to open files (Linux on x86-64 and arm64); an audit hook that refuses files outside the standard library by name. The kernel holds the first two
+whatever the program does. The hook runs inside the program's own interpreter: it uses nothing that Python code can replace, and falls to a program that
+leaves Python, e.g. by crafted bytecode.
 
-That a program reached its end is proved by a word that it cannot know: the word is read when everything else is set, and stands in no variable while
-the program runs.
+That a program reached its end is proved by a word that stands in no variable while the program runs. It does stand in the process's memory, which the
+hook alone keeps the program from reading.
 """
 
 import ctypes
@@ -91,25 +93,61 @@ def limit(seconds: int, memory: int, output: int) -> None:
             continue
 
 
-def watch() -> None:
-    """Refuse by name: writing, anything outside the standard library and the working folder, processes, the network, foreign functions."""
-    roots = tuple({os.path.realpath(p) + os.sep for p in (*filter(None, sys.path), os.path.dirname(os.__file__), os.getcwd())})
-    resolve, text, whole, isinstance_ = os.path.realpath, os.fsdecode, str, isinstance
-    files = frozenset(("open", "os.listdir", "os.scandir"))
-    refused = ("socket.", "subprocess.", "os.", "shutil.", "ctypes.", "signal.", "mmap.", "pty.", "fcntl.", "ftplib.", "urllib.", "webbrowser.", "sqlite3.")
-    refused += ("sys.settrace", "sys.setprofile", "gc.get_")  # these see into the frames below the program, or jump over what fails
-    harmless = frozenset(("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.getcwd", "os.listxattr"))
+REFUSED = ("socket.", "subprocess.", "os.", "shutil.", "ctypes.", "signal.", "mmap.", "pty.", "fcntl.", "ftplib.", "urllib.", "webbrowser.", "sqlite3.")
+REFUSED += ("sys.settrace", "sys.setprofile", "sys.monitoring.", "gc.get_")  # these see into the frames below the program, or jump over what fails
 
-    def hook(event: str, values: tuple) -> None:
+
+def watch() -> None:
+    """Refuse by name: writing, anything outside the standard library and the working folder, processes, the network, foreign functions.
+
+    The hook is one function that calls methods of exact built-in types and has everything else as a default of its own. Globals, closures, built-in names
+    and functions written in Python could be exchanged by the program; the frame that a refusal shows it is over by then.
+    """
+    folder = os.fsencode(os.getcwd()) + b"/"
+    allowed = {os.fsencode(way(p)) for p in (*filter(None, sys.path), os.path.dirname(os.__file__)) for way in (os.path.abspath, os.path.realpath)}
+
+    def hook(
+        event: str,
+        values: tuple,
+        *,
+        roots=(folder, *(root + b"/" for root in allowed)),
+        folder=folder,
+        files=frozenset(("open", "os.listdir", "os.scandir")),
+        harmless=frozenset(("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.getcwd", "os.listxattr")),
+        refused=REFUSED,
+        writes=WRITES,
+        kind=type,
+        whole=int,
+        raw=bytes,
+        encode=str.encode,
+        size=len,
+        link=os.readlink,
+        no_link=OSError,
+        error=PermissionError,
+    ) -> None:
         if event in files:
-            path = values[0]
-            if isinstance_(path, int):
+            path = b"." if values[0] is None else values[0]
+            if kind(path) is whole:  # a file that is open already
                 return
-            changes = event == "open" and ((values[1] and any(c in values[1] for c in "wax+")) or (isinstance_(values[2], int) and values[2] & WRITES))
-            if changes or not (resolve(text(path or ".")) + "/").startswith(roots):
-                raise PermissionError(f"the sandbox refuses {event} {whole(path)!r}")
+            if kind(path) is not raw:
+                path = encode(path, "utf-8", "surrogateescape")  # TypeError for what is neither bytes nor text
+            at = path if path.startswith(b"/") else folder + path
+            right = b".." not in at.split(b"/") and not (event == "open" and values[2] & writes)
+            for root in roots:
+                if right and (at + b"/").startswith(root):
+                    at, rest = root[:-1], at[size(root) :]
+                    break
+            else:
+                raise error(f"the sandbox refuses {event} {path.decode('utf-8', 'replace')!r}")
+            for part in rest.split(b"/"):
+                at += b"/" + part
+                try:
+                    link(at)
+                except no_link:
+                    continue
+                raise error(f"the sandbox refuses {event} {path.decode('utf-8', 'replace')!r}, a link")
         elif event not in harmless and event.startswith(refused):
-            raise PermissionError(f"the sandbox refuses {event}")
+            raise error(f"the sandbox refuses {event}")
 
     sys.addaudithook(hook)
 
