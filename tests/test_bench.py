@@ -287,19 +287,24 @@ def test_the_command_writes_json_and_plots(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads(out.read_text())
     assert [r["name"] for r in found["rows"]] == ["plain", "dual"]
-    assert set(found) >= {"machine", "threads", "torch", "command", "date", "model", "dtype"}
+    assert set(found) >= {"machine", "threads", "torch", "command", "date", "model", "dtype", "weights"}
     assert "dual" in plot.read_text()
 
 
 def test_the_command_measures_a_shape(capsys):
     words = ["plain", "threshold", "--shape", str(TINY), "--gen-length", "16", "--block-length", "16", "--repeats", "1", "--replay", "tokens_per_forward=4"]
     assert main(["bench", *words, "--json"]) == 0
-    plain, threshold = json.loads(capsys.readouterr().out)["rows"]
+    found = json.loads(capsys.readouterr().out)
+    assert "weights" not in found  # random ones are nobody's
+    plain, threshold = found["rows"]
     assert (plain["forwards"], threshold["forwards"]) == (16, 4)
     assert main(["bench", *words]) == 0
     told = capsys.readouterr().out
     assert "threshold" in told
     assert "tokens/forward" in told
+
+
+BESIDE_SHAPE = (("--model", "x"), ("--rope-scaling", "ntk:2"), ("--weights", "int8"), ("--mask-id", "3"), ("--block-causal", "4"))
 
 
 @pytest.mark.parametrize(
@@ -309,6 +314,7 @@ def test_the_command_measures_a_shape(capsys):
         (["plain+commit=best"], ["plain+commit=best", "commit='best'"]),
         (["--repeats", "0"], ["repeats=0"]),
         (["--shape", "llada-9b"], ["shape='llada-9b'", "llada-8b"]),
+        *((["--shape", str(TINY), name, value], ["--shape", name]) for name, value in BESIDE_SHAPE),
         (["--layers", "3"], ["layers=3", "--shape"]),
         (["--task", "chess"], ["task='chess'", "math"]),
         (["--task", "math", "--lengths", "30"], ["--lengths", "--task"]),

@@ -46,8 +46,9 @@ def check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
-    if args.shape and (args.model or args.rope_scaling):
-        raise ValueError("--shape has random weights of its own; leave --model and --rope-scaling out")
+    for name in ("model", "rope_scaling", "weights", "mask_id", "block_causal"):
+        if args.shape and getattr(args, name) is not None:
+            raise ValueError(f"--shape has random weights and a configuration of its own; leave --{name.replace('_', '-')} out")
     if args.layers is not None and not args.shape:
         raise ValueError(f"layers={args.layers} needs --shape")
     if args.task:
@@ -65,7 +66,6 @@ def check(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     check(args)
     from mezzotint.bench.chosen import chosen
-    from mezzotint.bench.machine import stamp
     from mezzotint.bench.plotting import check as check_plot
     from mezzotint.bench.plotting import draw
     from mezzotint.bench.shapes import shape_of
@@ -76,7 +76,6 @@ def run(args: argparse.Namespace) -> int:
     config = shape_of(args.shape) if args.shape else config_of_checkpoint(args.model, mask_id=args.mask_id, block_causal=args.block_causal)
     recipes = chosen(args.recipes or RECIPES, options.fields_of(args), config)
     found = judged(args, recipes) if args.task else timed(args, recipes)
-    found |= stamp()
     if args.out:
         Path(args.out).write_text(json.dumps(found) + "\n", encoding="utf-8")
     if args.plot:
@@ -90,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 def timed(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, Any]:
     """Figures by length."""
+    from mezzotint.bench.machine import stamp
     from mezzotint.bench.measuring import check as check_replays
     from mezzotint.bench.measuring import compare
     from mezzotint.bench.prompts import prompts
@@ -116,13 +116,15 @@ def timed(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, A
         rows = compare(model, recipes, asked, repeats=args.repeats, replays=replays, meaningless=bool(args.shape), report=report)
     dtype = str(model.dtype).removeprefix("torch.")
     name = f"random weights, {args.shape}" + (f", {args.layers} layers" if args.layers else "") if args.shape else args.model or "bundled"
-    return {"rows": rows, "model": name, "dtype": dtype, "device": str(model.device), "repeats": args.repeats, "replay": args.replay}
+    about = {"model": name, "dtype": dtype, "device": str(model.device), "repeats": args.repeats, "replay": args.replay}
+    return {"rows": rows, **about, **stamp(None if args.shape else model)}
 
 
 def judged(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, Any]:
     """Figures by recipe over the tasks' questions."""
     from mezzotint.bench.chosen import changed
     from mezzotint.bench.contest import contest
+    from mezzotint.bench.machine import stamp
     from mezzotint.bench.questions import gather, refuse_unused
     from mezzotint.cli.progress import bar
 
@@ -138,7 +140,8 @@ def judged(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, 
 
         rows = contest(model, tokenizer, [questions] * args.repeats, recipes, report=report)
     dtype = str(model.dtype).removeprefix("torch.")
-    return {"rows": rows, "model": args.model or "bundled", "dtype": dtype, "device": str(model.device), "tasks": args.task, "seeds": args.repeats}
+    about = {"model": args.model or "bundled", "dtype": dtype, "device": str(model.device), "tasks": args.task, "seeds": args.repeats}
+    return {"rows": rows, **about, **stamp(model)}
 
 
 def show(rows: list[dict[str, Any]]) -> None:
