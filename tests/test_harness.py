@@ -209,6 +209,7 @@ def test_the_harness_asks_what_we_ask_and_the_model_answers(bundled, folder):
     path = folder / "predictions.jsonl"
     with Store(path) as store:
         theirs = harness(bundled, folder, "local_gsm8k", store=store, limit=2)
+    assert {taken.versions["lm_eval"] for taken, _ in read(path)} == {lm_eval.__version__}
     said = [p.said["text"] for _, p in sorted(read(path), key=lambda pair: pair[1].id)]
     items = BENCHMARKS["gsm8k"].items(Settings(data=str(folder), shots=0, chat=False, count=2), tokenizer, RECIPE, model.config)
     answers = mz.generate(model, tokenizer, [item.prompt for item in items], RECIPE, chat=False)

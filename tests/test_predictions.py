@@ -6,7 +6,9 @@ import time
 from dataclasses import replace
 
 import pytest
+import tokenizers
 import torch
+import transformers
 
 import mezzotint as mz
 from mezzotint.evaluation import answering
@@ -40,6 +42,8 @@ def test_every_line_names_its_recipe_and_versions_and_scoring_needs_no_model(eva
         assert mz.Recipe.from_dict(line["recipe"]) == RECIPE
         assert line["versions"]["mezzotint"] == mz.__version__
         assert line["versions"]["torch"] == torch.__version__
+        assert line["versions"]["transformers"] == transformers.__version__
+        assert line["versions"]["tokenizers"] == tokenizers.__version__
         assert line["settings"]["seed"] == 0
     ((taken, again),) = rescore([path])
     assert again == figures
@@ -73,7 +77,7 @@ def test_predictions_under_other_conditions_are_not_taken_over(bundled, tmp_path
             conditions("lists", "m", model, RECIPE.with_(commit="threshold:tau=0.6"), Settings(), 3),
             conditions("lists", "m", model, RECIPE, Settings(seed=1), 3),
             conditions("math", "m", model, RECIPE, Settings(), 3),
-            replace(base, versions=base.versions | {"torch": "0"}),
+            *(replace(base, versions=base.versions | {name: "0"}) for name in ("torch", "transformers", "tokenizers")),
             replace(base, model=base.model | {"weights": "0"}),
         ]
         assert not any(store.of(other.run, items) for other in others)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,6 +68,7 @@ class Mezzotint(LM):
     def collect(self, kind: str, items: Sequence[Item]) -> list[Prediction]:
         speaker = self.speaker
         taken = conditions(f"{HARNESS}{kind}", self.name, speaker.model, speaker.recipe, speaker.settings, speaker.batch, speaker.tokenizer)
+        taken = replace(taken, versions=taken.versions | {"lm_eval": lm_eval.__version__})
         return collect(speaker, items, self.store, taken, self.watch(kind.replace("_", " "), len(items)))
 
     def generate_until(self, requests: list[Instance]) -> list[str]:

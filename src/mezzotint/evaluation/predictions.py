@@ -5,6 +5,7 @@ import json
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,8 +62,13 @@ def conditions(task: str, name: str, model: Transformer, recipe: Recipe, setting
         about["tokenizer"] = digest_of(repr((tokenizer.chat_template, len(tokenizer), special)))
     if model.config.rope_scaling is not None:
         about["rope_scaling"] = str(model.config.rope_scaling)
-    versions = {"mezzotint": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    return Conditions(task, about, recipe.to_dict(), chosen, batch, versions)
+    return Conditions(task, about, recipe.to_dict(), chosen, batch, versions())
+
+
+def versions() -> dict[str, str]:
+    """Of everything that text passes through on its way to a prediction."""
+    found = {"mezzotint": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    return found | {name: version(name) for name in ("transformers", "tokenizers")}
 
 
 def digest_of(text: str) -> str:
