@@ -11,6 +11,7 @@ import warnings
 import pytest
 
 from mezzotint.cli import main
+from mezzotint.evaluation import answering
 
 SHORT = ["--gen-length", "16", "--block-length", "16", "--commit", "threshold:tau=0.3"]
 
@@ -45,12 +46,21 @@ def test_a_benchmark_its_file_and_its_score(command, data, tmp_path):
     assert figures["count"] == figures["paired"]["count"] == 3
     assert report["recipe"]["commit"] == "threshold:tau=0.3"
     assert report["compared_with"]["commit"] == "quota"
+    assert (report["settings"]["shots"], report["settings"]["data"], report["batch"]) == (0, str(data), 1)
+    assert set(report) >= {"weights", "machine", "torch", "transformers", "date", "command", "seed", "dtype"}
     assert json.loads((out / "report.json").read_text()) == report
     code, again = command("--score", str(out / "predictions.jsonl"), "--json")
     runs = json.loads(again.out)["runs"]
     assert [run["task"] for run in runs] == ["gsm8k", "gsm8k"]
     assert runs[0]["figures"]["paired"] == figures["paired"]
     assert {run["recipe"]["commit"] for run in runs} == {"threshold:tau=0.3", "quota"}
+
+
+def test_missing_data_of_a_later_task_are_said_before_anything_is_answered(command, monkeypatch):
+    monkeypatch.setattr(answering, "predict", lambda *_: pytest.fail("something was answered"))
+    code, said = command("lists", "gsm8k", "--data", "/no/such.jsonl", "--count", "1", *SHORT)
+    assert code == 2
+    assert "/no/such.jsonl" in said.err
 
 
 def test_a_killed_command_resumes(data, tmp_path):
@@ -121,6 +131,7 @@ def test_a_preset_sets_recipe_and_settings(command, data):
         (["code", "--steps", "16"], ["--steps", "code", "gaps"]),
         (["code", "wikitext-suffix", "--max-tokens", "16"], ["--max-tokens", "gaps", "canvas and suffix"]),
         (["math", "--count", "0"], ["count=0"]),
+        (["mmlu", "prose", "code", "--batch", "4"], ["batch=4", "mmlu", "math", "gsm8k"]),
         (["prose", "--count", "5"], ["count=5", "prose", "math", "gsm8k"]),
         (["prose", "--hard-count", "0"], ["hard_count=0", "prose", "math"]),
         (["wikitext-suffix", "--commit", "threshold"], ["--commit", "wikitext-suffix", "canvas and suffix"]),

@@ -237,6 +237,7 @@ def test_the_command_writes_the_harness_report(folder, capsys, monkeypatch):
         report = json.loads(capsys.readouterr().out)
         assert report == json.loads((out / "report.json").read_text())
         assert "acc,none" in report["harness"]["local_choice"]
+        assert set(report) >= {"weights", "machine", "torch", "date", "command", "seed", "batch", "dtype"}
         assert main(["eval", "--score", str(out / "predictions.jsonl")]) == 2
         assert "no predictions in it but those of lm-evaluation-harness" in capsys.readouterr().err
     finally:

@@ -14,13 +14,13 @@ from mezzotint.evaluation.item import OF_ANSWERS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mezzotint.evaluation.item import Settings
+    from mezzotint.evaluation.item import Benchmark, Settings
     from mezzotint.recipe import Recipe
 
 COUNT, HARD_COUNT = 16, 4
 """Questions per built-in task unless told otherwise."""
 
-ASKED = ("count", "hard_count", "data", "split", "shots", "samples", "lengths", "window", "context", "cfg_scale", "chat")
+ASKED = ("count", "hard_count", "data", "split", "shots", "samples", "lengths", "window", "context", "cfg_scale", "chat", "batch")
 """Options that only some tasks take."""
 
 MEANT = {
@@ -92,6 +92,11 @@ def given(args: argparse.Namespace) -> list[str]:
     return [name for name, usual in vars(parser.parse_args([])).items() if getattr(args, name) != usual]
 
 
+def takes(benchmark: "Benchmark", option: str) -> bool:
+    """Whether an option of `ASKED` means something to a benchmark. Only questions are asked several at once."""
+    return option in benchmark.uses or benchmark.recipe in {"cfg_scale": ("all", "gaps"), "batch": ("all",)}.get(option, ())
+
+
 def refuse(args: argparse.Namespace, names: list[str], why: str) -> None:
     """Raises ValueError for the first of the options, if there is one."""
     if names:
@@ -99,6 +104,8 @@ def refuse(args: argparse.Namespace, names: list[str], why: str) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> int:
+    import dataclasses
+
     from mezzotint.evaluation.benchmarks import BENCHMARKS
     from mezzotint.evaluation.scoring import benchmark_of
     from mezzotint.evaluation.tasks import TASKS
@@ -108,16 +115,14 @@ def evaluate(args: argparse.Namespace) -> int:
         raise ValueError(f"name at least one task ({', '.join([*TASKS, *BENCHMARKS])}) or give --all")
     chosen = {task: benchmark_of(task) for task in names}
     for option in ASKED:
-        taken = any(option in b.uses or (option == "cfg_scale" and b.recipe in ("all", "gaps")) for b in chosen.values())
-        if getattr(args, option, None) is not None and not taken:
-            takers = ", ".join(n for n in [*TASKS, *BENCHMARKS] if option in benchmark_of(n).uses)
+        if getattr(args, option, None) is not None and not any(takes(b, option) for b in chosen.values()):
+            takers = ", ".join(n for n in [*TASKS, *BENCHMARKS] if takes(benchmark_of(n), option))
             raise ValueError(f"{option}={getattr(args, option)!r} means nothing to {', '.join(names)}; it is for {takers}")
     meant = {field for benchmark in chosen.values() for field in MEANT[benchmark.recipe]}
     for field in MEANT["all"]:
         if getattr(args, field) is not None and field not in meant and field != "cfg_scale":
             why = " or ".join(reason for kind, reason in WHY.items() if any(b.recipe == kind for b in chosen.values()))
             raise ValueError(f"--{field.replace('_', '-')} means nothing to {', '.join(names)}, which {why}; leave it out")
-    from mezzotint import __version__
     from mezzotint.cli.progress import bar
     from mezzotint.evaluation.evaluating import Evaluation, refuse_unconfined
     from mezzotint.evaluation.predictions import Store
@@ -131,33 +136,46 @@ def evaluate(args: argparse.Namespace) -> int:
             preset(args.preset, task)
     model, tokenizer = options.load(args)
     found: dict[str, Any] = {}
-    recipes: dict[str, Any] = {}
-    against: dict[str, Any] = {}
     examples: dict[str, list[tuple[str, str, bool]]] = {}
     with Store(args.out / "predictions.jsonl" if args.out else None) as store, bar() as progress:
+        evaluations: dict[str, Evaluation] = {}
         for task in names:
             recipe, settings = asked(args, task, model)
             hard = max(1, settings.count // 4) if args.hard_count is None and settings.count else args.hard_count or 0
             other = rival(args, task, recipe, model)
-            evaluation = Evaluation(model, tokenizer, recipe, settings, store, args.model or "bundled", other, hard, batch_of(args, model))
-            figures, said, scored = evaluation.run(task, lambda what, total: watch(progress, what, total))
-            found[task], recipes[task] = figures, recipe.to_dict()
-            if other is not None:
-                against[task] = other.to_dict()
+            evaluations[task] = Evaluation(model, tokenizer, recipe, settings, store, args.model or "bundled", other, hard, batch_of(args, model))
+        items = {task: evaluation.items(task) for task, evaluation in evaluations.items()}  # of all before the first is answered, which may take hours
+        for task, evaluation in evaluations.items():
+            figures, said, scored = evaluation.run(task, lambda what, total: watch(progress, what, total), items[task])
+            found[task] = figures
             right = [bool(next(iter(s.values()))) for s in scored]
             examples[task] = [(p.id, str(p.said.get("text", p.said)), r) for p, r in zip(said, right, strict=True)][: args.examples]
-    alike = all(r == recipes[names[0]] for r in recipes.values())
-    report: dict[str, Any] = {"tasks": found, "recipe": recipes[names[0]] if alike else recipes, "model": args.model or "bundled", "seed": args.seed}
-    if against:
-        values = list(against.values())
-        report["compared_with"] = values[0] if all(v == values[0] for v in values) else against
-    report["mezzotint"] = __version__
+    report: dict[str, Any] = {"tasks": found, "recipe": common({task: e.recipe.to_dict() for task, e in evaluations.items()})}
+    report["settings"] = common({task: dataclasses.asdict(e.settings) for task, e in evaluations.items()})
+    if against := {task: e.against.to_dict() for task, e in evaluations.items() if e.against is not None}:
+        report["compared_with"] = common(against)
+    report |= about(args, model)
     keep(args.out, report)
     if args.json:
         options.print_json(report)
     else:
         show(found, examples)
     return 0
+
+
+def common(of: dict[str, Any]) -> Any:
+    """What all tasks have in common, or else each task's own by its name."""
+    first, *rest = of.values()
+    return first if all(value == first for value in rest) else of
+
+
+def about(args: argparse.Namespace, model: Any) -> dict[str, Any]:
+    """What a report says of the model and of where its figures were made."""
+    from mezzotint.bench.machine import stamp
+    from mezzotint.evaluation.predictions import versions
+
+    held = {"dtype": str(model.dtype).removeprefix("torch."), "device": str(model.device)}
+    return {"model": args.model or "bundled", "seed": args.seed, "batch": batch_of(args, model), **held, **stamp(model), **versions()}
 
 
 def keep(out: Path | None, report: dict[str, Any]) -> None:
@@ -265,7 +283,7 @@ def harness(args: argparse.Namespace) -> int:
             unsafe_code=args.unsafe_code,
             watch=lambda what, total: watch(progress, what, total),
         )
-    report |= {"recipe": recipe.to_dict(), "model": args.model or "bundled"}
+    report |= {"recipe": recipe.to_dict(), **about(args, model)}
     keep(args.out, report)
     if args.json:
         options.print_json(report)

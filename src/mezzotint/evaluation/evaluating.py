@@ -40,17 +40,22 @@ class Evaluation:
     hard: int = 0
     batch: int = 16
 
-    def run(self, task: str, watch: Watch = unwatched) -> tuple[dict[str, Any], list[Prediction], Scored]:
-        """Figures of one task, with `paired` where there is a recipe to compare with, and what they rest on. Raises ValueError for what cannot be asked."""
+    def items(self, task: str) -> list[Item]:
+        """What a task asks. Raises ValueError for what cannot be asked."""
         benchmark = benchmark_of(task, self.hard)
         refuse_unconfined(task, benchmark)
         items = benchmark.items(self.settings, self.tokenizer, self.recipe, self.model.config)
         if not items:
             raise ValueError(f"task={task!r} has no items here; look at --data and --split")
+        return items
+
+    def run(self, task: str, watch: Watch = unwatched, items: Sequence[Item] | None = None) -> tuple[dict[str, Any], list[Prediction], Scored]:
+        """Figures of one task, with `paired` where there is a recipe to compare with, and what they rest on. items: the task's, where they are made already."""
+        items = self.items(task) if items is None else items
         said, scored = self.under(self.recipe, task, items, watch, "")
         found = summary(task, said, scored)
         against = self.against
-        if against is not None and benchmark.recipe != "nothing":
+        if against is not None and benchmark_of(task).recipe != "nothing":
             other, theirs = self.under(against, task, items, watch, ", compared")
             beside(task, found, (said, scored), (other, theirs))
         return found, said, scored
