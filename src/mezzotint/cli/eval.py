@@ -257,8 +257,13 @@ def harness(args: argparse.Namespace) -> int:
     """Tasks of lm-evaluation-harness under our models and recipes."""
     from mezzotint.cli.progress import bar
     from mezzotint.evaluation.predictions import Store
+    from mezzotint.evaluation.presets import PRESETS
     from mezzotint.generation import default_recipe
 
+    tasks = [name for name in args.harness.split(",") if name]
+    for task in tasks:
+        if published := PRESETS.get(args.preset, {}).get(task):
+            raise ValueError(f"preset={args.preset!r} is for the built-in {task}; with --harness give the options it stands for: {published.options}")
     own = ("tasks", "all", "preset", "data", "split", "lengths", "window", "context", "hard_count", "against", "examples")
     refuse(args, [name for name in given(args) if name in own], "with --harness, whose tasks bring their own")
     from mezzotint.evaluation.harness import run_harness
@@ -267,7 +272,7 @@ def harness(args: argparse.Namespace) -> int:
     recipe = options.recipe_of(args, default_recipe(model), model.config)
     with Store(args.out / "predictions.jsonl" if args.out else None) as store, bar() as progress:
         report = run_harness(
-            [name for name in args.harness.split(",") if name],
+            tasks,
             model,
             tokenizer,
             recipe,
@@ -328,7 +333,7 @@ def listing(json: bool) -> int:
     table = Table("preset", "task", "recipe and settings", "published", "source")
     for name, tasks in PRESETS.items():
         for task, p in tasks.items():
-            table.add_row(name, task, f"{p.recipe} {' '.join(f'{k}={v}' for k, v in p.settings.items())}", p.published, p.source)
+            table.add_row(name, task, p.options, p.published, p.source)
     console.print(table)
     return 0
 

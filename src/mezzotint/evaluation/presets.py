@@ -18,6 +18,12 @@ class Preset:
     published: str = ""
     source: str = ""
 
+    @property
+    def options(self) -> str:
+        """Recipe and settings as the command line writes them."""
+        values = {name: ("no", "yes")[value] if isinstance(value, bool) else value for name, value in self.settings.items()}
+        return " ".join(filter(None, [str(self.recipe), *(f"--{name.replace('_', '-')} {value}" for name, value in values.items())]))
+
 
 def whole(length: int, block: int | None = None, **more: Any) -> Recipe:
     """One token per forward, as LLaDA's evaluations have it; the answer's text is that of the whole canvas, the cost less."""
