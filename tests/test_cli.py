@@ -71,7 +71,9 @@ def test_demo_and_eval_json():
         (["generate", "hi", "--gen-length", "ten"], ["gen_length='ten'", "int"]),
         (["generate", "hi", "--steps", "2"], ["steps=2", "4 blocks"]),
         (["generate", "hi", "--commit", "best"], ["commit='best'", "threshold"]),
-        (["generate", "--file", "/no/such/file"], ["/no/such/file"]),
+        (["generate", "--file", "/no/such/file"], ["/no/such/file", "give the path of a file that exists"]),
+        (["generate", "hi", "--device", "meta"], ["device='meta'", "accepted: cpu"]),
+        (["infill", "a [[3]] b", "--gen-length", "64"], ["--gen-length 64 has no effect"]),
         (["generate", "hi", "--model", "/no/such/model"], ["/no/such/model", "hub id"]),
         (["generate", "hi", "--device", "cuda:9"], ["device='cuda:9'", "cpu"]),
         (["generate", "hi", "--dtype", "int3"], ["dtype='int3'", "float32"]),
@@ -113,6 +115,48 @@ def test_memory_that_is_not_there_is_one_line(monkeypatch, capsys, error):
     told = capsys.readouterr().err
     assert len(told.splitlines()) == 1
     assert told.startswith("mezzotint: not enough memory: ")
+
+
+@pytest.mark.parametrize("words", [["recipes", "--json"], ["recipes"]], ids=" ".join)
+def test_a_full_disk_is_one_line(words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "mezzotint", *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "mezzotint: the output cannot be written: No space left on device\n"
+
+
+def test_ctrl_c_while_the_arguments_are_read_ends_quietly(monkeypatch):
+    from mezzotint import cli
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "parser", interrupted)
+    assert cli.main(["recipes"]) == 130
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_interrupted_answer_ends_its_line_on_a_terminal(monkeypatch, capsys, terminal):
+    import argparse
+
+    import mezzotint as mz
+    from mezzotint.cli import generate
+
+    def stream(*args, **rest):
+        yield "The answer"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mz, "stream", stream)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    with pytest.raises(KeyboardInterrupt):
+        generate.answer(argparse.Namespace(watch=False, json=False, seed=0), mz.load_model(), None, mz.Recipe(), "hi", None)
+    assert capsys.readouterr().out == "The answer" + "\n" * terminal
+
+
+def test_demo_shows_the_fast_recipe():
+    from mezzotint.cli.demo import RECIPES
+
+    assert RECIPES == ("plain", "threshold", "dual", "fast")
 
 
 def test_ctrl_c_ends_quietly():

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import errno
 import os
 import signal
 import sys
@@ -59,22 +60,49 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+REMEDIES = {
+    FileNotFoundError: "give the path of a file that exists",
+    IsADirectoryError: "give a file, not a folder",
+    PermissionError: "give a path that you may read and write",
+}
+
+
+def told(error: OSError) -> str:
+    """What the system refused, and what it would accept."""
+    if error.filename is not None and error.strerror:
+        remedy = REMEDIES.get(type(error))
+        return f"{error.filename}: {error.strerror}" + (f"; {remedy}" if remedy else "")
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_output()
+    reason = error.strerror or str(error)
+    return f"the output cannot be written: {reason}" if error.errno == errno.ENOSPC else reason
+
+
+def drop_output() -> None:
+    """Nobody takes what is left of the output: without this Python would try, and complain, once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command. Bad input ends in one line on stderr and exit code 2, Ctrl-C in 130, never in a traceback."""
-    args = parser().parse_args(argv)
-    warnings.showwarning = lambda message, *rest: print(f"mezzotint: warning: {message}", file=sys.stderr)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return args.run(args)
+        args = parser().parse_args(argv)
+        warnings.showwarning = lambda message, *rest: print(f"mezzotint: warning: {message}", file=sys.stderr)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return 141
     except (ValueError, OSError, LookupError) as error:
-        reason = error.strerror and f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        print(f"mezzotint: {' '.join((reason or str(error)).split())}", file=sys.stderr)
+        reason = told(error) if isinstance(error, OSError) else str(error)
+        print(f"mezzotint: {' '.join(reason.split())}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory")):

@@ -4,7 +4,7 @@ import argparse
 
 from mezzotint.cli import options
 
-RECIPES = ("plain", "threshold", "dual")
+RECIPES = ("plain", "threshold", "dual", "fast")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

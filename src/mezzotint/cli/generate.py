@@ -5,6 +5,7 @@ mezzotint generate --input prompts.jsonl --output answers.jsonl
 """
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mezzotint.cli import options
@@ -71,8 +72,13 @@ def answer(args: argparse.Namespace, model: "Transformer", tokenizer: Any, recip
     elif args.json:
         result = mz.generate(model, tokenizer, prompt, recipe, seed=args.seed, chat=chat)
     else:
-        for piece in mz.stream(model, tokenizer, prompt, recipe, seed=args.seed, chat=chat):
-            print(piece, end="", flush=True)
+        try:
+            for piece in mz.stream(model, tokenizer, prompt, recipe, seed=args.seed, chat=chat):
+                print(piece, end="", flush=True)
+        except KeyboardInterrupt:
+            if sys.stdout.isatty():
+                print()
+            raise
         print()
         return 0
     if not args.json:

@@ -28,6 +28,11 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("the text has no gap; write one as [[8]], 8 being the number of masks")
     model, tokenizer = options.load(args)
     recipe = options.recipe_of(args, default_recipe(model), model.config)
+    if args.gen_length is not None and args.block_length is None and recipe.block_length is not None and recipe.steps is None:
+        raise ValueError(
+            f"--gen-length {args.gen_length} has no effect when gaps are filled in blocks of {recipe.block_length}: their sizes are given; leave it out, "
+            "or give --block-length or --steps"
+        )
     if args.watch:
         from mezzotint.cli.watch import Watch
 

@@ -144,7 +144,7 @@ def device_of(args: argparse.Namespace) -> str:
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # which those without memory (meta) refuse
     except (RuntimeError, AssertionError):
         raise ValueError(f"device={device!r} is not available here; accepted: cpu" + (", cuda" if torch.cuda.is_available() else "")) from None
     return device
