@@ -1,5 +1,7 @@
 """Text in, text out, on the bundled model."""
 
+import copy
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -81,6 +83,23 @@ def test_infill_keeps_what_is_given(bundled):
     for wrong, word in (("no gap", "no gap"), ("[[0]]", "gap of 0"), ("[[99999]]", "1 to 4096")):
         with pytest.raises(ValueError, match=word):
             infill(model, tokenizer, wrong)
+
+
+def test_a_text_with_gaps_may_fill_the_context(bundled):
+    model, tokenizer = bundled
+    text = "Copy these words: amber coral\n[[4]]"
+    length = len(infill(model, tokenizer, text).tokens)
+    short = copy.copy(model)
+    short.config = dataclasses.replace(model.config, max_length=length)
+    assert len(infill(short, tokenizer, text).tokens) == length
+    for scaling, reach in ((None, length - 1), (mz.RopeScaling("ntk", 1.0, length - 1), length - 1)):
+        short.config = dataclasses.replace(model.config, max_length=length - 1, rope_scaling=scaling)
+        with pytest.raises(ValueError, match=f"the text with its gaps has {length} tokens, the model's context is {reach}; .* ntk:2"):
+            infill(short, tokenizer, text)
+    prompt = encode(tokenizer, QUESTION)
+    short.config = dataclasses.replace(model.config, max_length=len(prompt), rope_scaling=mz.RopeScaling("linear", 1.0, len(prompt)))
+    with pytest.raises(ValueError, match=f"the prompt has {len(prompt)} tokens"):
+        mz.generate(short, tokenizer, QUESTION, SHORT)
 
 
 def test_a_slow_tokenizer_of_the_checkpoint_is_replaced(bundled, tmp_path):

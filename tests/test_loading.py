@@ -200,6 +200,14 @@ def test_info_counts_every_parameter(folder):
     assert found["memory_bytes"] == 2 * memory.keys.numel() * 4
 
 
+def test_activations_are_those_of_the_default_recipe(folder):
+    """Dream's decodes one block of 256; the sampler holds two numbers for each logit, in float64 for LLaDA."""
+    found = describe(folder, length=512)
+    assert found["activations_bytes"] >= 32 * found["vocab_size"] * (4 + 2 * 8)
+    found = describe(TINY.parent / "ckpt_dream_tiny", length=512)
+    assert found["activations_bytes"] >= 256 * found["vocab_size"] * (4 + 3 * 4)
+
+
 def test_info_of_a_folder_without_a_dtype(folder):
     edit(folder, torch_dtype=None)
     assert describe(folder)["stored_as"] == "bfloat16"
@@ -256,19 +264,21 @@ def test_longrope_takes_its_factor_from_the_lengths():
 WRONG_SCALINGS = """
 import json, sys
 from mezzotint.models.rope import RopeScaling, from_checkpoint
-for text in ("linear:inf", "linear:nan", "yarn:4@-5", "yarn:4@1"):
+for text in ("linear:inf", "linear:nan", "yarn:4@-5", "yarn:4@1", "ntk:4@8", "linear:2@1024"):
     try:
         print(RopeScaling.parse(text))
     except ValueError as error:
         print(error)
-for fields in ({"original_length": "4096"}, {"original_length": None}, {"factor": "2"}, {"factors": 3}, {"factors": [1, "x"]}, {"beta_fast": 0}):
+for fields in ({"original_length": "4096"}, {"original_length": None}, {"factor": "2"}, {"factors": 3}, {"factors": [1, "x"]}, {"beta_fast": 0},
+               {"factors": [1.0]}, {"kind": "ntk", "beta_fast": 8}, {"kind": "linear", "attention_factor": 2}, {"kind": "ntk", "original_length": 8}):
     with open(sys.argv[1], "w") as file:
         json.dump({"kind": "yarn", "factor": 2} | fields, file)
     try:
         print(RopeScaling.parse(sys.argv[1]))
     except ValueError as error:
         print(error)
-for field in ({"factor": [2]}, {"long_factor": 1}, {"attention_factor": 0}, {"mscale": 0.7}, {"original_max_position_embeddings": "many"}):
+LONG = {"rope_type": "longrope", "factor": 2, "long_factor": 1}
+for field in ({"factor": [2]}, LONG, {"attention_factor": 0}, {"mscale": 0.7}, {"original_max_position_embeddings": "many"}):
     try:
         print(from_checkpoint({"rope_type": "yarn"} | field, 4096))
     except ValueError as error:
@@ -279,11 +289,42 @@ for field in ({"factor": [2]}, {"long_factor": 1}, {"attention_factor": 0}, {"ms
 def test_scalings_that_are_nonsense_are_refused_by_name(tmp_path):
     """In a process of its own, where no shape checker stands before them."""
     done = subprocess.run([sys.executable, "-c", WRONG_SCALINGS, str(tmp_path / "scaling.json")], capture_output=True, text=True, check=True)
-    wanted = ("factor=inf", "factor=nan", "original_length=-5", "original_length=1", "original_length='4096'", "original_length=None", "factor='2'")
-    wanted += ("factors has 3", "factors has 'x'", "beta_fast=0", "factor=[2]", "factors has 1", "attention_factor=0", "mscale=0.7", "original_length='many'")
+    wanted = (
+        "factor=inf",
+        "factor=nan",
+        "original_length=-5",
+        "original_length=1",
+        "original_length=8",
+        "original_length=1024",
+        "original_length='4096'",
+        "original_length=None",
+        "factor='2'",
+    )
+    wanted += ("factors has 3", "factors has 'x'", "beta_fast=0")
+    wanted += (
+        "factors=(1.0,) has no effect",
+        "beta_fast=8 has no effect",
+        "attention_factor=2 has no effect",
+        "original_length=8 has no effect",
+        "factor=[2]",
+        "factors has 1",
+        "attention_factor=0",
+        "mscale=0.7",
+        "original_length='many'",
+    )
     for line, word in zip(done.stdout.splitlines(), wanted, strict=True):
         assert word in line
         assert not line.startswith("RopeScaling")
+
+
+def test_a_checkpoints_scaling_may_have_fields_that_its_kind_does_not_use():
+    extra = {"factor": 2.0, "beta_fast": 16, "long_factor": [1.0], "attention_factor": 1.5, "low_freq_factor": 1.0}
+    assert from_checkpoint({"rope_type": "linear"} | extra, 1024) == mz.RopeScaling("linear", 2.0, 1024)
+
+
+def test_a_scaling_reaches_as_far_as_its_factor(folder):
+    for scaling, reach in ((None, 1024), ("linear:1", 1024), ("ntk:2", 2048), ("yarn:4@512", 2048), ("yarn:1.5@512", 1024)):
+        assert mz.load_model(folder, rope_scaling=scaling).config.reach == reach
 
 
 def test_ntk_scaling_slows_the_slowest_frequency_by_its_factor():

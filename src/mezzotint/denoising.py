@@ -1,11 +1,13 @@
 """The one loop: a model, a canvas, a recipe and a seed in; steps out. Every method is a strategy that this loop asks."""
 
+import operator
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from numbers import Integral
+from typing import SupportsIndex, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from mezzotint.canvas import Block, Canvas
 from mezzotint.commit import Prediction, Sampler
 from mezzotint.layout import check_blocks, lay_out
+from mezzotint.models.config import ModelConfig
 from mezzotint.models.guidance import Guided
 from mezzotint.models.memory import Memory
 from mezzotint.models.transformer import Attend, Through, Transformer
@@ -22,6 +25,9 @@ from mezzotint.types import Moment, Positions, Wanted
 from mezzotint.writing import Writing
 
 NOTHING = torch.empty(0, dtype=torch.long)
+
+Seed = SupportsIndex | Sequence[SupportsIndex]
+"""One whole number per row, or one to which row i adds i; NumPy's are as good as Python's."""
 
 
 @dataclass(frozen=True)
@@ -166,18 +172,23 @@ _warned: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def warn_beyond(model: Transformer, length: int) -> None:
-    """Once per model: a run is longer than what the model was trained on, and nothing was done about it."""
+    """Once per model: a canvas is longer than what the model was trained on, or its scaling was chosen for."""
     config = model.config
-    if length > config.max_length and config.rope_scaling is None and model not in _warned:
+    if length > config.reach and model not in _warned:
         _warned.add(model)
+        scaling = ample(config, length)
         warnings.warn(
-            f"the canvas of {length} tokens exceeds the model's trained length of {config.max_length}; "
-            "choose a scaling with rope_scaling=RopeScaling('ntk', 2) or --rope-scaling ntk:2",
+            f"the canvas of {length} tokens exceeds the model's {config.context}; choose a scaling with rope_scaling={scaling!r} or --rope-scaling {scaling}",
             stacklevel=3,
         )
 
 
-def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], recipe: Recipe | None = None, *, seed: int | Sequence[int] = 0) -> Iterator[Step]:
+def ample(config: ModelConfig, length: int) -> str:
+    """A scaling under which so many tokens fit."""
+    return f"ntk:{max(2, -(-length // config.max_length))}"
+
+
+def denoise(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], recipe: Recipe | None = None, *, seed: Seed = 0) -> Iterator[Step]:
     """Uncover a canvas step by step.
 
     prompt: token ids (b, p), a list of 1-D id tensors of any lengths, or a `Canvas`, which is filled in place, and to its end if something is given behind
@@ -218,7 +229,7 @@ def turns(
     layout = lay_out(canvas, config, recipe)
     grows = grows and recipe.max_tokens is not None
     limit = layout.limit(recipe.max_tokens) if grows and recipe.max_tokens else canvas.length
-    warn_beyond(model, limit)
+    warn_beyond(model, canvas.length)
 
     network = model if recipe.cfg_scale == 0 else Guided(model, recipe.cfg_scale, canvas.decided.clone())
     memory = network.memory(canvas.batch, canvas.length) if recipe.cache.stores else None
@@ -234,6 +245,7 @@ def turns(
     while (block := canvas.block(index, recipe.width)).start < limit and None in finished:
         if grows:
             canvas.extend(min(limit, layout.whole(block.start + recipe.gen_length)))
+            warn_beyond(model, canvas.length)
             block = canvas.block(index, recipe.width)
             if memory is not None:
                 memory.grow(canvas.length)
@@ -291,16 +303,17 @@ def turns(
         index += 1
 
 
-def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
+def row_seeds(seed: Seed, rows: int) -> list[int]:
     """One seed per row."""
-    seeds = [seed + row for row in range(rows)] if isinstance(seed, int) else list(seed)
+    seeds = [int(seed) + row for row in range(rows)] if isinstance(seed, Integral) else list(map(operator.index, cast(Sequence[SupportsIndex], seed)))
     if len(seeds) != rows:
         raise ValueError(f"seed has {len(seeds)} values for {rows} rows; give one per row, or one number")
     return seeds
 
 
-def denoise_all(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], recipe: Recipe | None = None, *, seed: int | Sequence[int] = 0) -> Generation:
-    """Run `denoise` to its end. The tokens are (b, prompt + generated), shorter prompts padded on the left."""
+def denoise_all(model: Transformer, prompt: Canvas | Tensor | Sequence[Tensor], recipe: Recipe | None = None, *, seed: Seed = 0) -> Generation:
+    """Run `denoise` to its end. The tokens are (b, prompt + generated), shorter prompts padded on the left; with `max_tokens` they are whole blocks, which
+    only `generate` and `stream` cut."""
     recipe = recipe or Recipe()
     begun = time.perf_counter()
     canvas = as_canvas(prompt, model, recipe)

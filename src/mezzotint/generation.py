@@ -6,12 +6,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 
 from mezzotint.canvas import Canvas
-from mezzotint.denoising import Generation, Step, Tally, denoise
+from mezzotint.denoising import Generation, Seed, Step, Tally, ample, denoise
 from mezzotint.models.config import ModelConfig
 from mezzotint.models.families import family_of
 from mezzotint.models.loading import CheckpointError, folder_of, load_model, read_config
@@ -122,10 +122,15 @@ def opening(tokenizer: Any) -> list[int]:
 
 
 def check_length(model: Transformer, ids: Sequence[int]) -> None:
-    config = model.config
-    if len(ids) >= config.max_length and config.rope_scaling is None:
+    """Raises ValueError for a prompt behind which no token fits."""
+    _check_reach(model.config, "the prompt", len(ids), 1)
+
+
+def _check_reach(config: ModelConfig, what: str, tokens: int, room: int) -> None:
+    if tokens + room > config.reach:
+        scaling = ample(config, tokens + room)
         raise ValueError(
-            f"the prompt has {len(ids)} tokens, the model's context is {config.max_length}; shorten it or choose a rope scaling (e.g. --rope-scaling ntk:2)"
+            f"{what} has {tokens} tokens, the model's context is {config.reach}; shorten it or choose a rope scaling (e.g. --rope-scaling {scaling})"
         )
 
 
@@ -150,7 +155,7 @@ def generate(
     prompt: str | Messages | Sequence[str],
     recipe: Recipe | None = None,
     *,
-    seed: int | Sequence[int] = 0,
+    seed: Seed = 0,
     chat: bool | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Any:
@@ -189,7 +194,7 @@ def generate(
 
 
 def stream(
-    model: Transformer, tokenizer: Any, prompt: str | Messages, recipe: Recipe | None = None, *, seed: int = 0, chat: bool | None = None
+    model: Transformer, tokenizer: Any, prompt: str | Messages, recipe: Recipe | None = None, *, seed: SupportsIndex = 0, chat: bool | None = None
 ) -> Iterator[str]:
     """The answer's text as it becomes certain: only decided, contiguous text that never changes; the pieces join to `generate`'s text."""
     recipe = recipe or default_recipe(model)
@@ -265,7 +270,7 @@ def infill(
     text: str,
     recipe: Recipe | None = None,
     *,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     ends: bool = True,
     on_step: Callable[[Step], None] | None = None,
 ) -> Infilled:
@@ -281,7 +286,7 @@ def infill(
         raise ValueError(f"max_tokens={recipe.max_tokens} has no meaning when gaps are filled: their sizes are given; leave it out")
     pieces = GAP.split(text)
     canvas, given, masks = gapped(model, tokenizer, text, ends=ends)
-    check_length(model, canvas.tokens[0].tolist())
+    _check_reach(model.config, "the text with its gaps", canvas.length, 0)
     begun = time.perf_counter()
     tally = Tally(1, recipe)
     for step in denoise(model, canvas, recipe, seed=seed):

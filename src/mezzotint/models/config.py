@@ -103,6 +103,17 @@ class ModelConfig:
         special = self.block_length, self.window, self.rotary_dim, self.mixture
         return all(value is None for value in special) and not (self.embedding_norm or self.head_transform)
 
+    @property
+    def reach(self) -> int:
+        """The longest canvas in tokens: the trained length, or what a scaling of the rotation makes of the length it starts from."""
+        scaling = self.rope_scaling
+        return self.max_length if scaling is None else max(self.max_length, int(scaling.original_length * scaling.factor))
+
+    @property
+    def context(self) -> str:
+        """`reach` in words."""
+        return f"trained length of {self.max_length}" + ("" if self.rope_scaling is None else f", scaled to {self.reach}")
+
     def local(self, layer: int) -> bool:
         """Whether a layer sees only its window."""
         return self.window is not None and layer % self.global_every != 0

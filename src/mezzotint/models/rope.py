@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 KINDS = ("linear", "ntk", "yarn", "longrope")
+USED_BY = {"original_length": KINDS[2:], "factors": KINDS[3:], "beta_fast": KINDS[2:3], "beta_slow": KINDS[2:3], "attention_factor": KINDS[2:]}
+"""Which kinds use a field."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,15 @@ class RopeScaling:
             raise ValueError(f"rope scaling factors has {wrong[0]!r}; accepted: finite numbers above 0")
         if self.kind == "longrope" and not self.factors:
             raise ValueError("rope scaling kind='longrope' needs factors, one per frequency (head_dim / 2 of them): give a JSON file or RopeScaling(...)")
+        for name in ("factors", "beta_fast", "beta_slow", "attention_factor"):
+            if getattr(self, name) != getattr(RopeScaling, name):
+                self._check_used(name)
+
+    def _check_used(self, name: str) -> None:
+        if self.kind not in USED_BY[name]:
+            raise ValueError(
+                f"rope scaling {name}={getattr(self, name)!r} has no effect with kind={self.kind!r}, only with {' or '.join(USED_BY[name])}; leave it out"
+            )
 
     @staticmethod
     def parse(text: str) -> "RopeScaling":
@@ -61,15 +72,22 @@ class RopeScaling:
             try:
                 fields = json.loads(Path(text).read_text(encoding="utf-8"))
                 factors = fields.get("factors", ())
-                return RopeScaling(**fields | {"factors": tuple(factors) if isinstance(factors, list) else factors})
+                return chosen(RopeScaling(**fields | {"factors": tuple(factors) if isinstance(factors, list) else factors}))
             except (TypeError, AttributeError, ValueError) as error:
                 raise ValueError(f"rope_scaling={text!r} is not a JSON object with the fields {', '.join(RopeScaling.__dataclass_fields__)}: {error}") from None
         kind, _, rest = text.partition(":")
         factor, _, original = rest.partition("@")
         try:
-            return RopeScaling(kind, float(factor or 1.0), int(original or 0))
+            return chosen(RopeScaling(kind, float(factor or 1.0), int(original or 0)))
         except ValueError as error:
             raise ValueError(f"rope_scaling={text!r}: {error}; write KIND:FACTOR, e.g. ntk:4, or KIND:FACTOR@TRAINED_LENGTH") from None
+
+
+def chosen(scaling: RopeScaling) -> RopeScaling:
+    """A scaling that a user wrote. Raises ValueError for an original length that makes no difference."""
+    if scaling.original_length:
+        scaling._check_used("original_length")
+    return scaling
 
 
 def is_number(value: object) -> bool:
@@ -98,15 +116,15 @@ def from_checkpoint(field: dict | None, trained_length: int, original_length: in
         if not is_number(original) or not 0 < original < trained_length:
             raise ValueError(f"config.json: rope_scaling={field!r} has neither factor nor an original_max_position_embeddings below {trained_length}")
         factor = trained_length / original
-    factors = given.get("long_factor", ())
+    factors = given.get("long_factor", ()) if kind == "longrope" else ()
     try:
         return RopeScaling(
             kind,
             decimal(1.0 if factor is None else factor),
             trained_length if original is None else original,
             tuple(map(decimal, factors)) if isinstance(factors, list) else factors,
-            decimal(given.get("beta_fast", 32.0)),
-            decimal(given.get("beta_slow", 1.0)),
+            decimal(given.get("beta_fast", 32.0)) if kind == "yarn" else 32.0,
+            decimal(given.get("beta_slow", 1.0)) if kind == "yarn" else 1.0,
             decimal(given.get("attention_factor")) if kind in ("yarn", "longrope") else None,
         )
     except ValueError as error:
