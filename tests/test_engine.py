@@ -164,8 +164,8 @@ def test_what_does_not_fit_is_refused_with_the_number(engine):
     short = mz.Recipe(gen_length=64, block_length=16, cache=mz.DualCache(), attention=mz.SparseD(skip=0.2, block_size=8))
     with pytest.raises(Refused, match="makes its pattern after a dense phase"):
         engine.submit(Request((*prompt, 12), short))
-    small = Engine(EngineSettings(memory=2**20, waiting=1, running=1))
-    with pytest.raises(Refused, match=r"bytes at 532 tokens, the budget is 1,048,576"):
+    small = Engine(EngineSettings(memory=2**21, waiting=1, running=1))
+    with pytest.raises(Refused, match=r"bytes at 532 tokens, the budget is 2,097,152"):
         small.submit(Request(prompt, mz.Recipe(gen_length=512)))
     small.submit(Request(prompt, mz.Recipe(gen_length=16, block_length=16)))
     small.submit(Request(prompt, mz.Recipe(gen_length=16, block_length=16)))

@@ -32,7 +32,7 @@ def describe(
     the fields of it that differ from the defaults, decoder where it comes from; note: what the user should know that no file of the checkpoint says.
     quantised: the scheme that is applied on loading, pruned: what is left of each layer, None where nothing is. weights_bytes: once loaded, in `dtype` or as
     they are on a CPU (as stored, but for the bundled model), without the scales of what is quantised; memory_bytes: K and V of every layer, for recipes
-    with a cache; activations_bytes: the widest moment of a step, with attention that keeps no score matrix and logits for a block of 32.
+    with a cache; activations_bytes: the widest moment of a step, with attention that keeps no score matrix and logits for a block of that recipe.
     """
     folder = folder_of(source, weights=False)
     family, config = configure(folder, mask_id=mask_id, block_causal=block_causal)
@@ -47,6 +47,7 @@ def describe(
     whole = config.parameters()
     scheme = scheme_of(raw)
     decoder = RECIPES[config.recipe]
+    recipe = fitted(decoder.recipe, config)
     return {
         "model": str(source or "bundled"),
         "family": config.family,
@@ -68,13 +69,13 @@ def describe(
         "stop_ids": list(config.stop_ids),
         "decoder": decoder.source,
         "recipe": config.recipe,
-        "recipe_fields": str(fitted(decoder.recipe, config)),
+        "recipe_fields": str(recipe),
         "note": family.note(config) if hasattr(family, "note") else "",
         "length": tokens,
         "batch": batch,
         "weights_bytes": weights_bytes(config, width, width if scheme is None else WIDTHS[scheme], weights == "int8"),
         "memory_bytes": memory_bytes(config, batch * tokens, width),
-        "activations_bytes": activations_bytes(config, batch * tokens, batch * 32, width),
+        "activations_bytes": activations_bytes(config, batch * tokens, batch * min(recipe.width, tokens), width, recipe.drawing_bytes),
     }
 
 

@@ -26,7 +26,8 @@ class Recipe:
     gen_length: masks after the prompt, in tokens; block_length: masks decoded together, left to right (None: all of them);
     steps: forwards for the whole canvas under a schedule such as `Quota` (None: gen_length, one token each), a multiple of the blocks, at most gen_length.
     max_tokens: None decodes the fixed canvas of gen_length. A number is the most tokens wanted: the canvas then reaches gen_length
-        from the active block's start and grows with it, so that long answers cost what they need.
+        from the active block's start and grows with it, so that long answers cost what they need. It ends with a whole block: `generate` and `stream` cut
+        the answer to max_tokens, `denoise` and `denoise_all` do not.
     commit, suffix, cache, attention: the four strategies.
     sampling, temperature, top_p, top_k, confidence: see `Sampler`; temperature 0 is greedy (otherwise at least 1e-4), top_k 0 keeps all.
     cfg_scale: classifier-free guidance (LLaDA, 0 off); costs twice the rows.
@@ -162,6 +163,20 @@ class Recipe:
     @property
     def steps_per_block(self) -> int:
         return (self.steps or self.gen_length) // self.blocks
+
+    @property
+    def drawing_bytes(self) -> int:
+        """What the sampler holds at its widest moment, beside the logits, in bytes for each of them."""
+        gumbel = self.sampling == "gumbel"
+        number = 8 if gumbel else 4
+        held = [2 * number]  # the numbers that are drawn from, and their probabilities
+        if self.confidence == "entropy" or self.end_tokens == "last":
+            held.append(3 * number)
+        if self.temperature > 0:
+            held.append(32 if gumbel else 24)
+        if self.top_p < 1:
+            held.append(4 * number + 8)
+        return max(held)
 
     def whole_only_at_first(self, blocks: int) -> bool:
         """Whether no forward but the first computes all visible positions, on a canvas of so many blocks."""

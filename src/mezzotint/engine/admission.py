@@ -32,7 +32,7 @@ def needed(model: Transformer | Outline, request: Request) -> int:
     kept = cached(recipe.cache, config, rows, width) + streams * patterned(recipe.attention, config, request.length, width)
     states = 0 if request.grammar is None else request.grammar.states
     constrained = 8 * predicted * (2 * states + 5 * config.vocab_size) if states else 0
-    return kept + activations_bytes(config, rows, predicted, width) + constrained
+    return kept + activations_bytes(config, rows, predicted, width, recipe.drawing_bytes) + constrained
 
 
 def cached(cache: Cache, config: ModelConfig, rows: int, width: int) -> int:

@@ -18,8 +18,9 @@ def memory_bytes(config: ModelConfig, rows: int, width: int) -> int:
     return 2 * key_heads * config.head_dim * rows * width
 
 
-def activations_bytes(config: ModelConfig, rows: int, predicted: int, width: int) -> int:
-    """The widest moment of a forward of `rows` positions that predicts `predicted` of them, with attention that keeps no score matrix."""
+def activations_bytes(config: ModelConfig, rows: int, predicted: int, width: int, drawing: int) -> int:
+    """The widest moment of a step of `rows` positions that predicts `predicted` of them, with attention that keeps no score matrix; drawing: bytes that the
+    sampler holds for a logit (`Recipe.drawing_bytes`)."""
     wide = config.mlp_size if config.mixture is None else max(config.mlp_size, config.mixture.active * config.mixture.size)
     widest = rows * (4 * config.hidden_size + 2 * wide + (config.heads + 2 * config.kv_heads) * config.head_dim) * width
-    return widest + predicted * config.vocab_size * (width + 8)
+    return widest + predicted * config.vocab_size * (width + drawing)
