@@ -1,12 +1,16 @@
 """The loop's promises: every strategy composes, rows are independent, runs do not meet, what is skipped changes nothing."""
 
+import copy
 import dataclasses
 import itertools
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
+from conftest import HERE
 from torch.testing import assert_close
 
 import mezzotint as mz
@@ -404,15 +408,90 @@ def test_sampling_is_seeded_and_follows_the_distribution(tiny):
 
 
 def test_a_run_beyond_the_trained_length_warns_once(tiny):
-    model = mz.load_model("tests/golden/dpad/ckpt_llada_tiny")
+    model = mz.load_model(HERE / "dpad" / "ckpt_llada_tiny")
     object.__setattr__(model.config, "max_length", 32)
     with pytest.warns(UserWarning, match="rope_scaling"):
         mz.denoise_all(model, PROMPT, recipe_for(steps=4))
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mz.denoise_all(model, PROMPT, recipe_for(steps=4))
+
+
+def test_a_growing_canvas_warns_only_when_it_passes_the_trained_length(tiny):
+    model = copy.copy(tiny["llada"])
+    model.config = dataclasses.replace(model.config, max_length=64)
+    growing = recipe_for(16, max_tokens=64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        steps = mz.denoise(model, PROMPT, growing)
+        for step in steps:
+            if step.tokens.shape[1] > 48:
+                break
+        steps.close()
+    with pytest.warns(UserWarning, match="exceeds the model's trained length of 64"):
+        mz.denoise_all(model, PROMPT, growing)
+
+
+def test_a_scaled_model_warns_beyond_what_it_was_scaled_to(tiny):
+    for factor, fits in ((1.0, False), (2.0, True)):
+        model = copy.copy(tiny["llada"])
+        model.config = dataclasses.replace(model.config, max_length=32, rope_scaling=mz.RopeScaling("linear", factor, original_length=32))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            mz.denoise_all(model, PROMPT, recipe_for(steps=4))
+        assert bool(said) is not fits
+
+
+class OnDevice(torch.Tensor):
+    """A tensor that says it lives on a device: what is made of it does too, and whatever brings it to the host is counted."""
+
+    waits = 0
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        picked = func is torch.Tensor.__getitem__ and isinstance(args[1], OnDevice) and args[1].dtype == torch.bool
+        if func in WAITING or picked:
+            OnDevice.waits += 1
+            with torch._C.DisableTorchFunctionSubclass():
+                found = func(*args, **(kwargs or {}))
+                return found.as_subclass(torch.Tensor) if isinstance(found, torch.Tensor) else found
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+WAITING = {
+    getattr(torch.Tensor, name)
+    for name in ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__", "__contains__", "equal", "unique", "allclose")
+} | {torch.equal, torch.nonzero, torch.allclose, torch.masked_select, torch.unique}
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+@pytest.mark.parametrize("commit", [mz.Quota(), mz.Threshold(0.5)], ids=lambda commit: type(commit).__name__)
+@pytest.mark.parametrize("cache", [mz.NoCache(), mz.DualCache()], ids=lambda cache: type(cache).__name__)
+def test_a_step_waits_for_the_device_once(tiny, family, commit, cache):
+    model = copy.deepcopy(tiny[family])
+    for module in model.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                module._parameters[name] = torch.nn.Parameter(parameter.data.as_subclass(OnDevice), requires_grad=False)
+    assert isinstance(model(PROMPT), OnDevice)
+    canvas = mz.Canvas.blank(list(PROMPT), 32, model.config.mask_id, model.device)
+    canvas.tokens, canvas.decided = canvas.tokens.as_subclass(OnDevice), canvas.decided.as_subclass(OnDevice)
+    waits = []
+    steps = mz.denoise(model, canvas, recipe_for(commit=commit, cache=cache))
+    while True:
+        OnDevice.waits = 0
+        if (step := next(steps, None)) is None:
+            break
+        waits.append(OnDevice.waits)
+        assert isinstance(step.tokens, OnDevice)
+        assert not isinstance(step.ids, OnDevice)
+    assert set(waits) == {1}, waits
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), [np.int64(3)]], ids=repr)
+def test_numpys_numbers_are_seeds(tiny, seed):
+    recipe = recipe_for(8, temperature=1.0)
+    assert torch.equal(mz.denoise_all(tiny["llada"], PROMPT, recipe, seed=seed).tokens, mz.denoise_all(tiny["llada"], PROMPT, recipe, seed=3).tokens)
 
 
 def test_sureness_spreads_to_neighbours_and_no_further():
