@@ -1,8 +1,11 @@
-"""English prose that every Python installation carries (the `pydoc` topics, PSF licence), by paragraph."""
+"""English prose for hay and perplexity: paragraphs of Python 3.11's `pydoc` topics, kept in `prose.txt` so that every Python asks the same questions.
+
+Copyright (c) 2001-2023 Python Software Foundation, under the PSF licence; see NOTICE.
+"""
 
 import hashlib
-import re
 from functools import cache
+from pathlib import Path
 
 
 def held_out(paragraph: str) -> bool:
@@ -13,13 +16,5 @@ def held_out(paragraph: str) -> bool:
 @cache
 def paragraphs(*, evaluation: bool = False) -> list[str]:
     """Paragraphs of 80 to 600 characters of running text, one side of the split."""
-    from pydoc_data.topics import topics
-
-    found = []
-    for topic in sorted(topics):
-        for block in re.split(r"\n\s*\n", topics[topic]):
-            text = " ".join(block.split()).replace('"', "")
-            letters = sum(c.isalpha() or c == " " for c in text)
-            if 80 <= len(text) <= 600 and letters > 0.9 * len(text) and text[-1] in ".:" and held_out(text) == evaluation:
-                found.append(text)
-    return sorted(set(found))
+    lines = Path(__file__).with_name("prose.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if held_out(line) == evaluation]
