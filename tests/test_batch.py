@@ -57,7 +57,7 @@ UNANSWERABLE = [
     ({"text": "no gap"}, "the text has no gap"),
     ({"prompt": "a", "diffusion": {"recipe": "fastest"}}, "fastest"),
     ({"prompt": "a", "diffusion": {"gen_length": 100}}, "gen_length=100"),
-    ({"prompt": "a", "diffusion": {"gen_length": 320_000}}, "the limit is 5120"),
+    ({"prompt": "a", "diffusion": {"gen_length": 320_000}}, "the limit is 4096"),
     ({"prompt": "a", "temperature": -1}, "temperature=-1"),
     ({"prompt": "a", "suffix": "b", "max_tokens": 2, "diffusion": {"gap": 3}}, "more than max_tokens=2"),
 ]

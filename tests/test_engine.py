@@ -157,8 +157,8 @@ def test_cancelling_and_deadlines_free_the_place(engine):
 
 def test_what_does_not_fit_is_refused_with_the_number(engine):
     prompt = (tuple(range(20, 40)),)
-    with pytest.raises(Refused, match=r"5140 tokens .* limit is 5120"):
-        engine.submit(Request(prompt, mz.Recipe(gen_length=5120)))
+    with pytest.raises(Refused, match=r"4116 tokens .* limit is 4096"):
+        engine.submit(Request(prompt, mz.Recipe(gen_length=4096)))
     with pytest.raises(Refused, match="token id 99999"):
         engine.submit(Request(((99999,),), mz.Recipe()))
     short = mz.Recipe(gen_length=64, block_length=16, cache=mz.DualCache(), attention=mz.SparseD(skip=0.2, block_size=8))

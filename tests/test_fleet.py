@@ -140,8 +140,8 @@ def test_places_are_given_back_and_deadlines_hold(fleet):
 
 
 def test_what_does_not_fit_is_refused_at_the_desk(fleet):
-    with pytest.raises(Refused, match=r"5140 tokens .* limit is 5120"):
-        fleet.submit(Request((tuple(range(20, 40)),), mz.Recipe(gen_length=5120)))
+    with pytest.raises(Refused, match=r"4116 tokens .* limit is 4096"):
+        fleet.submit(Request((tuple(range(20, 40)),), mz.Recipe(gen_length=4096)))
 
 
 def test_what_cannot_travel_is_refused_and_stops_nobody(fleet):

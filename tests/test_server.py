@@ -257,7 +257,7 @@ def test_neutral_values_of_unsupported_fields_pass(served):
 def test_other_errors_of_the_client(client):
     with pytest.raises(openai.NotFoundError, match="is not served here"):
         client.chat.completions.create(model="gpt-5", messages=QUESTION)
-    with pytest.raises(openai.BadRequestError, match=r"the limit is 5120"):
+    with pytest.raises(openai.BadRequestError, match=r"the limit is 4096"):
         client.completions.create(model="mezzotint", prompt="amber " * 6000)
     with pytest.raises(openai.BadRequestError, match="prompt is empty"):
         client.completions.create(model="mezzotint", prompt=" ")
@@ -382,7 +382,7 @@ def test_connections_that_send_no_request_are_closed():
     [
         (["--length", "8"], "the limit is 8"),
         (["--length", "64"], "the limit is 64"),
-        (["--gen-length", "8192", "--block-length", "32"], "the limit is 5120"),
+        (["--gen-length", "8192", "--block-length", "32"], "the limit is 4096"),
         (["--memory", "0.000001"], "the budget is"),
     ],
     ids=str,

@@ -17,17 +17,17 @@ from mezzotint.evaluation.tasks.words import KEYS
 BUCKETS = (48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 LONG_CANVASES = (128, 256, 512, 1024)
 MIX = {
-    "repeat": 0.01,
-    "recall": 0.02,
-    "retrieval": 0.17,
+    "repeat": 0.005,
+    "recall": 0.10,
+    "retrieval": 0.18,
     "lists": 0.13,
-    "count": 0.02,
-    "table": 0.05,
-    "drill": 0.02,
-    "math": 0.40,
-    "tools": 0.12,
+    "count": 0.06,
+    "table": 0.03,
+    "drill": 0.005,
+    "math": 0.34,
+    "tools": 0.08,
     "code": 0.05,
-    "prose": 0.01,
+    "prose": 0.02,
 }
 GROUPED = 0.15
 """The share of word problems of which only results are masked."""
@@ -85,10 +85,11 @@ class Source(torch.utils.data.IterableDataset):
     """Endless batches: lists of items of one bucket, about `tokens` tokens each.
 
     `progress.value` in [0, 1] is the curriculum, shared with worker processes: short items first, long canvases and contexts later.
+    long: the share of retrieval contexts of 150 to 2,000 words.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, prose: list[str], seed: int, tokens: int, progress, mix: dict[str, float]):
-        self.tokenizer, self.prose, self.seed, self.tokens, self.progress = tokenizer, prose, seed, tokens, progress
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, prose: list[str], seed: int, tokens: int, progress, mix: dict[str, float], long: float = 0.005):
+        self.tokenizer, self.prose, self.seed, self.tokens, self.progress, self.long = tokenizer, prose, seed, tokens, progress, long
         self.tasks, self.shares = list(mix), list(mix.values())
         self.rng = random.Random(seed)
         self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
@@ -99,12 +100,12 @@ class Source(torch.utils.data.IterableDataset):
 
     def example(self, task: str, progress: float) -> Example:
         rng = self.rng
-        drill = {"drill": math.drill, "table": math.table, "recall": retrieval.drill, "count": lists.count}.get(task)
+        drill = {"drill": math.drill, "table": math.table, "recall": retrieval.drill, "count": lists.drill}.get(task)
         module = {"math": math, "retrieval": retrieval, "lists": lists, "tools": tools, "code": code}.get(task)
         while True:
             if drill is not None:
                 example = drill(rng)
-            elif task == "retrieval" and progress > 0.4 and rng.random() < 0.005:
+            elif task == "retrieval" and progress > 0.4 and rng.random() < self.long:
                 example = retrieval.make(rng, False, words=rng.choice((150, 150, 150, 300, 300, 600, 1200, 2000)))
             else:
                 example = module.make(rng, False)

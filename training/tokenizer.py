@@ -40,7 +40,7 @@ def train(prose: list[str], vocab_size: int, out: Path, seed: int = 0) -> PreTra
         pad_token="<|endoftext|>",
         mask_token="<|mdm_mask|>",
         clean_up_tokenization_spaces=False,
-        model_max_length=5120,
+        model_max_length=4096,
     )
     fast.chat_template = CHAT
     fast.save_pretrained(out)

@@ -38,8 +38,8 @@ PADDING = 0.1
 """What a masked token of the padding weighs beside one of the answer."""
 
 PRESETS = {
-    "cpu": {"hidden_size": 256, "layers": 5, "heads": 8, "mlp_size": 384, "vocab_size": 2048, "tokens": 4096},
-    "gpu": {"hidden_size": 320, "layers": 8, "heads": 10, "mlp_size": 896, "vocab_size": 2048, "tokens": 65536},
+    "cpu": {"hidden_size": 256, "layers": 5, "heads": 8, "mlp_size": 384, "vocab_size": 2048, "tokens": 4096, "long": 0.005},
+    "gpu": {"hidden_size": 320, "layers": 8, "heads": 10, "mlp_size": 896, "vocab_size": 2048, "tokens": 65536, "long": 0.05},
 }
 
 
@@ -56,7 +56,7 @@ def shape(preset: dict, tokenizer) -> ModelConfig:
         mlp_size=preset["mlp_size"],
         norm_eps=1e-5,
         rope_theta=500000.0,
-        max_length=5120,
+        max_length=4096,
         mask_id=tokenizer.mask_token_id,
         stop_ids=(tokenizer.eos_token_id,),
         pad_id=tokenizer.eos_token_id,
@@ -99,12 +99,12 @@ def noise(items: list[Item], generator: torch.Generator, sharpness: float) -> tu
     return masked, weight / weight.sum(1, keepdim=True)
 
 
-def optimisers(model: Transformer) -> list[torch.optim.Optimizer]:
+def optimisers(model: Transformer, rate: float) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embedding" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embedding" in n]
     return [
-        Muon(matrices, lr=0.002, weight_decay=0.02),
-        torch.optim.AdamW(others, lr=0.002, betas=(0.9, 0.98), weight_decay=0.0),
+        Muon(matrices, lr=rate, weight_decay=0.02),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--prose", type=Path, help="more English text, one paragraph a line (e.g. WikiText-2 validation)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--rate", type=float, default=0.002, help="the highest learning rate; lower to go on from weights that are good already")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mix", type=share, nargs="+", default=[], metavar="TASK=SHARE", help="other shares of some tasks than data.MIX has")
     parser.add_argument("--init", type=Path, help="start a new run from the weights and tokenizer of a checkpoint folder, e.g. src/mezzotint/bundled")
@@ -158,7 +159,7 @@ def main() -> None:
     model.to(args.device)
     if args.init is not None and fresh:
         widen(model, load_model(args.init, dtype="float32"))
-    trainers = optimisers(model)
+    trainers = optimisers(model, args.rate)
     base = [group["lr"] for t in trainers for group in t.param_groups]
     state = {"step": 0, "seconds": 0.0, "tokens": 0}
     if not fresh:
@@ -169,15 +170,14 @@ def main() -> None:
         return min(1.0, state["seconds"] / (args.minutes * 60))
 
     shared = torch.multiprocessing.Value("d", progress())
-    source = Source(tokenizer, prose, args.seed * 1_000_003 + state["step"], preset["tokens"], shared, MIX | dict(args.mix))
+    source = Source(tokenizer, prose, args.seed * 1_000_003 + state["step"], preset["tokens"], shared, MIX | dict(args.mix), preset["long"])
     batches = torch.utils.data.DataLoader(source, batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None)
     generator = torch.Generator().manual_seed(args.seed * 1_000_003 + state["step"])
     compiled = torch.compile(model.hidden, dynamic=False)
     losses: dict[str, list[float]] = defaultdict(list)
-    saved_at = started = time.monotonic()
+    saved_at = started = begun = time.monotonic()
     for items in batches:
         shared.value = progress()
-        begun = time.monotonic()
         ids = torch.tensor([i.ids for i in items])
         masked, weight = noise(items, generator, 2.0 if progress() < 0.5 else 1.0)
         ids, masked, weight = (t.to(args.device) for t in (ids, masked, weight))
@@ -200,6 +200,7 @@ def main() -> None:
         state["step"] += 1
         state["tokens"] += ids.numel()
         state["seconds"] += min(time.monotonic() - begun, 30.0)
+        begun = time.monotonic()
         if state["step"] % 50 == 0:
             parts = " ".join(f"{task} {sum(v) / len(v):.3f}" for task, v in sorted(losses.items()))
             print(f"step {state['step']} tokens {state['tokens'] / 1e6:.2f}M minutes {state['seconds'] / 60:.1f} {parts}", flush=True)

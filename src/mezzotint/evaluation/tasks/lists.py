@@ -25,11 +25,18 @@ def make(rng: random.Random, hard: bool) -> Example:
     return Example("lists", prompt, f"Answer: {answer}", hard, {"kind": kind})
 
 
-def count(rng: random.Random, hard: bool = False, size: int | None = None) -> Example:
-    """How often a word stands in a list."""
+def count(rng: random.Random, hard: bool = False, size: int | None = None, asked: int = 1) -> Example:
+    """How often words stand in a list; the answer repeats each before its number."""
     few = rng.sample(KEYS, 3)
     words = [rng.choice(few) for _ in range(size or rng.randint(3, 7))]
-    return Example("lists", f"How often does {few[0]} occur? {' '.join(words)}", f"Answer: {words.count(few[0])}", hard, {"kind": "count"})
+    question = f"How often does {few[0]} occur?" if asked == 1 else f"How often do {', '.join(few[:asked])} occur?"
+    answer = " ".join(f"{word} {words.count(word)}" for word in few[:asked])
+    return Example("lists", f"{question} {' '.join(words)}", f"Answer: {answer}", hard, {"kind": "count"})
+
+
+def drill(rng: random.Random) -> Example:
+    """Counting several words of one list, for training only."""
+    return count(rng, asked=rng.choice((1, 2, 3, 3)))
 
 
 def score(example: Example, text: str) -> bool:

@@ -59,29 +59,28 @@ def ask(stated: list[tuple[str, str]], asked: Sequence[str], sentences: list[str
 
 
 def drill(rng: random.Random) -> Example:
-    """No hay, for training only: pairs, all of them asked (the dense way to learn looking things up), several values of a key, or chains."""
-    kind = rng.choice(("keys", "values", "tracking", "tracking"))
+    """No hay, for training only: pairs, all of them asked (the dense way to learn looking things up), keys of one to three values, or chains."""
+    kind = rng.choice(("keys", "values", "values", "tracking", "tracking"))
     if kind == "tracking":
         return tracking(rng, False, 0)
-    if kind == "values":
-        return needles(rng, "values", False, 0)
-    keys = rng.sample(KEYS, rng.randint(3, 7))
-    asked = rng.sample(keys, len(keys))
-    return ask([(key, number(rng)) for key in keys], asked, [], rng, False, "keys")
+    keys = rng.sample(KEYS, rng.randint(3, 7) if kind == "keys" else rng.randint(1, 4))
+    stated = [(key, number(rng)) for key in keys for _ in range(1 if kind == "keys" else rng.randint(1, 3))]
+    rng.shuffle(stated)
+    return ask(stated, rng.sample(keys, len(keys)), [], rng, False, kind)
 
 
 def tracking(rng: random.Random, hard: bool, words: int) -> Example:
-    """Chains of assignments; asked for every variable that carries one value, in order of appearance."""
+    """Chains of assignments; asked for every word that carries one value, in order of appearance."""
     length = rng.randint(5, 7) if hard else rng.randint(2, 4)
-    names = rng.sample([f"{letter}{digit}" for letter in "ABCDEFGH" for digit in range(1, 10)], 2 * length)
+    names = rng.sample(KEYS, 2 * length)
     chains = [names[:length], names[length : length + rng.randint(1, length)]]
     values = [number(rng), number(rng)]
-    queues = [[f"{c[0]} = {v}."] + [f"{b} = {a}." for a, b in zip(c, c[1:], strict=False)] for c, v in zip(chains, values, strict=True)]
+    queues = [[f"Let {b} = {a}." for a, b in zip([v, *c], c, strict=False)] for c, v in zip(chains, values, strict=True)]
     lines: list[str] = []
     while any(queues):
         lines.append(rng.choice([q for q in queues if q]).pop(0))
     text = scatter(rng, lines, hay(rng, words))
-    return Example("retrieval", f"{text}\nWhich variables are {values[0]}?", f"Answer: {', '.join(chains[0])}", hard, {"kind": "tracking"})
+    return Example("retrieval", f"{text}\nWhich words are {values[0]}?", f"Answer: {' '.join(chains[0])}", hard, {"kind": "tracking"})
 
 
 def make(rng: random.Random, hard: bool, words: int | None = None) -> Example:
