@@ -5,6 +5,7 @@ python benchmarks/report.py --check    exit with 1 if the page is not what the r
 """
 
 import argparse
+import importlib
 import json
 import re
 import sys
@@ -175,9 +176,25 @@ def matrix(value: Any, names: list[Any] | None) -> list[dict[str, Any]] | None:
     return [{"name": cell(name), **dict(zip(map(cell, across), row, strict=True))} for name, row in zip(down, value, strict=True)]
 
 
+def gpu_section(part: str, path: Path, result: dict[str, Any]) -> str:
+    """A file of benchmarks/gpu/run.py: the table that the part itself prints, its goal, and what failed."""
+    sys.path[:0] = [str(ROOT / "benchmarks" / "gpu")]
+    head, *rows = importlib.import_module(f"parts.{result['part']}").table(result["cells"])
+    where = [f"{titled(name)} {result[name]}" for name in ("machine", "driver", "cuda", "torch", "triton", "python") if result.get(name)]
+    state = "complete" if result["complete"] else f"{len(result['cells'])} cells so far"
+    failed = [f"{key}: {cell['error']}" for key, cell in result["cells"].items() if isinstance(cell.get("error"), str)]
+    failed += [f"{key}, {what}: {why}" for key, cell in result["cells"].items() for what, why in (cell.get("failed") or {}).items()]
+    lines = [f"## {part.replace('-', ' ')}", "", " · ".join([*where, f"date {path.stem[:10]}"]), "", *(f"    {command}" for command in result["commands"]), ""]
+    lines += [f"Goal: {result['goal']} ({state}).", "", table([dict(zip(head, row, strict=False)) for row in rows]), ""]
+    lines += [f"Not measured: {len(failed)}, such as {failed[0][:200]}", ""] if failed else []
+    return "\n".join([*lines, f"Source: `benchmarks/results/{path.name}`", ""])
+
+
 def section(part: str, path: Path, old: bool) -> str:
     """One result file: where and how it was measured, its tables, and what else it says. old: with earlier weights of the bundled model."""
     result = json.loads(path.read_text(encoding="utf-8"))
+    if {"part", "cells", "commands"} <= set(result):
+        return gpu_section(part, path, result)
     lines = [f"## {part.replace('-', ' ')}", ""]
     said = stamped(result)
     where = [f"{titled(name)} {cell(said[name])}" for name in STAMP if name in said and name != "date"]
