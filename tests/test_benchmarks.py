@@ -292,7 +292,7 @@ def test_ruler_scores_the_share_of_what_was_wanted():
 def test_ruler_refuses_what_cannot_be(bundled):
     with pytest.raises(ValueError, match=r"needs a prompt of at least \d+ tokens"):
         items("ruler", *bundled, lengths=(40,))
-    with pytest.raises(ValueError, match="exceeds the model's 4096 tokens"):
+    with pytest.raises(ValueError, match="exceeds the model's trained length of 4096"):
         items("ruler", *bundled, lengths=(10_000,))
 
 

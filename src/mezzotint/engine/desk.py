@@ -92,7 +92,7 @@ class Desk(ABC):
 
     def __init__(self, settings: EngineSettings, model: Transformer | Outline, tokenizer: Any, budget: int):
         self.settings, self.model, self.tokenizer = settings, model, tokenizer
-        self.longest = settings.length or model.config.max_length
+        self.longest = settings.length or model.config.reach
         self.budget = budget
         self.waiting: deque[Ticket] = deque()
         self.running: deque[Ticket] = deque()

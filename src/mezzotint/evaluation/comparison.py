@@ -63,10 +63,9 @@ def costs(model: Transformer | Guided, tokens: Int[Tensor, "b n"], target: Int[T
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Per sample: nll, the bound on -log p in nats per token; masked, the mean cost of a masked token (no weighting by the number of masks)."""
+    """nll: the bound on -log p of each sample, in nats per token."""
 
     nll: Float[Tensor, " samples"]
-    masked: Float[Tensor, " samples"]
 
     @property
     def mean(self) -> float:
@@ -74,8 +73,8 @@ class Likelihood:
 
     @property
     def masked_ppl(self) -> float:
-        """exp of the mean over samples: the block perplexity of the released code. Not a bound, so not the model's perplexity."""
-        return math.exp(float(self.masked.mean()))
+        """exp of the mean over samples of their draws' mean costs: the block perplexity of the released code."""
+        return math.exp(self.mean)
 
 
 def per_sample(values: Float[Tensor, " rows"], samples: Int[Tensor, " rows"]) -> Float[Tensor, " samples"]:
@@ -86,13 +85,9 @@ def per_sample(values: Float[Tensor, " rows"], samples: Int[Tensor, " rows"]) ->
 
 
 def likelihood(model: Transformer, batches: Sequence[Masked]) -> Likelihood:
-    """The bound and the masked cost of every sample. Each row's mean cost over its k masks is L/k · Σ / L, so its mean over draws is the bound per token."""
+    """The bound of every sample. Each row's mean cost over its k masks is L/k · Σ / L, so its mean over draws is the bound per token."""
     rows = [((costs(model, b.tokens, b.target) * b.masked).sum(1) / b.masked.sum(1)) for b in batches]
-    mean = per_sample(torch.cat(rows), torch.cat([b.samples for b in batches]))
-    weights = torch.cat([b.masked.sum(1) for b in batches])
-    samples = torch.cat([b.samples for b in batches])
-    share = per_sample(torch.cat(rows) * weights, samples) / per_sample(weights.double(), samples)
-    return Likelihood(mean, share)
+    return Likelihood(per_sample(torch.cat(rows), torch.cat([b.samples for b in batches])))
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class Mezzotint(LM):
         """log p of whole texts, cut into windows that follow one another and fill the model's context, each weighed as one."""
         tokenizer, config = self.speaker.tokenizer, self.speaker.model.config
         first = opening(tokenizer)
-        room = self.speaker.settings.window or config.max_length - len(first)
+        room = self.speaker.settings.window or config.reach - len(first)
         items: list[Item] = []
         owners: list[int] = []
         for i, request in enumerate(requests):

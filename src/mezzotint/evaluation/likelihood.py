@@ -86,8 +86,8 @@ def bound(
 
 @torch.inference_mode()
 def masked_cost(model: Transformer, ids: Int[Tensor, " n"], start: int, *, samples: int = 32, seed: int = 0, batch: int | None = None) -> float:
-    """Mean cross-entropy of the masked tokens in nats, without the weights L / k: `exp` of it is the "block perplexity" of the pruning literature
-    (arXiv 2602.17664), which is no likelihood and lower than one."""
+    """Each sample's mean cross-entropy of its masked tokens in nats, averaged: `exp` of it is the "block perplexity" of the pruning literature
+    (arXiv 2602.17664). A sample's mean over k masks is its L / k times the sum, per token: with k spread evenly this is `bound` per token."""
     draws = Draws.make(samples, len(ids) - start, seed)
     cost = costs(model, ids, start, draws, batch=batch)
     return float((cost.sum(1) / draws.counts).mean())

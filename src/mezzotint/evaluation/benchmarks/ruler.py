@@ -162,10 +162,8 @@ def items(settings: Settings, tokenizer: Any, recipe: Recipe, config: ModelConfi
     ahead = recipe.max_tokens or recipe.gen_length
     found: list[Item] = []
     for length in settings.lengths:
-        if length > LARGEST or (length > config.max_length and config.rope_scaling is None):
-            raise ValueError(
-                f"lengths: {length} exceeds the model's {config.max_length} tokens; choose a shorter one or a rope scaling (e.g. --rope-scaling ntk:2)"
-            )
+        if length > min(LARGEST, config.reach):
+            raise ValueError(f"lengths: {length} exceeds the model's {config.context}; choose a shorter one or a rope scaling (e.g. --rope-scaling ntk:2)")
         for kind in KINDS:
             for i in range(settings.count or ITEMS):
                 name = f"{kind}@{length}-{i:03d}"

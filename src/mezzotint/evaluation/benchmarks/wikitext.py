@@ -26,7 +26,7 @@ def passages(measure: str) -> Callable[..., list[Item]]:
 
     def items(settings: Settings, tokenizer: Any, recipe: Recipe, config: ModelConfig) -> list[Item]:
         first = opening(tokenizer)
-        room = config.max_length - len(first)
+        room = config.reach - len(first)
         usual = {"elbo": (min(WINDOW, room), 0), "masked": MASKED, "suffix": (recipe.width, 512), "suffixes": (recipe.width, 512)}[measure]
         window = settings.window or usual[0]
         blocks = measure.startswith("suffix")
@@ -36,8 +36,8 @@ def passages(measure: str) -> Callable[..., list[Item]]:
                 f"gen_length={recipe.gen_length} leaves no masks behind a block of {window}; give a larger --gen-length or a smaller --block-length"
             )
         context = settings.context if settings.context is not None else max(0, min(usual[1], room - window - ahead))
-        if window + context + ahead > room and config.rope_scaling is None:
-            raise ValueError(f"window={window} and context={context} do not fit the model's {config.max_length} tokens; give a smaller --window or --context")
+        if window + context + ahead > room:
+            raise ValueError(f"window={window} and context={context} do not fit the model's {config.context}; give a smaller --window or --context")
         data = settings.data or "Salesforce/wikitext"
         split = split_of(data, settings.split)
         texts = [field(row, ("text", "page"), str, place(data, split, i)) for i, row in enumerate(rows(data, split, config="wikitext-2-raw-v1"))]
