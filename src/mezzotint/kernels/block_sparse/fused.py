@@ -41,9 +41,12 @@ class Tuning:
 def tuning(dim: int, size: int, sharing: int, hopper: bool = True) -> Tuning:
     """The default for heads of `dim` features, tiles of `size` positions and lists that serve `sharing` heads.
 
-    Products have 128 rows where a tile, or the heads that share it, has as many: two groups of four warps with 64 rows each. On Hopper, whose matrix units run
-    beside the others, the next product is begun ahead.
+    On Hopper what was fastest there (benchmarks/gpu, part `tuning`: tiles of 64 and 128, heads of 128): one head a program, four warps, keys and values by the
+    tensor memory accelerator. Elsewhere products have 128 rows where a tile, or the heads that share it, has as many: two groups of four warps with 64 rows
+    each; for other tiles and heads on Hopper, whose matrix units run beside the others, the next product is then begun ahead.
     """
+    if hopper and size >= 64 and dim <= 128:
+        return Tuning(min(size, 128), 64, 1, 4, 2 if size >= 128 else 3, descriptors=True)
     rows = min(size, 128)
     heads = max(1, min(128 // rows, 1 << (sharing - 1).bit_length()))
     wide = rows * heads >= 128
