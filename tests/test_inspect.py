@@ -155,6 +155,7 @@ def test_inspect_writes_a_page_that_a_browser_shows_without_network(tmp_path, ca
     )
     assert json.loads(capsys.readouterr().out)["steps"] == 4
     assert "http" not in out.read_text()
+    assert "prune --ranking instability</code> removes first" in out.read_text()
     assert main(["inspect", "--out", str(tmp_path / "no" / "x.html")]) == 2
     capsys.readouterr()
     sync = pytest.importorskip("playwright.sync_api", reason="drives the browser with playwright: pip install playwright")

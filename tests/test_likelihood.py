@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import mezzotint as mz
+from mezzotint.evaluation.comparison import Masked, likelihood
 from mezzotint.evaluation.likelihood import Draws, bound, costs, greedy, masked_cost, suffix_cost, windows
 
 IDS = torch.tensor([5, 9, 3, 17, 40, 11, 2, 8])
@@ -44,13 +45,23 @@ def test_draws_spread_the_counts_evenly_and_are_the_same_everywhere():
         Draws.make(0, 8, seed=0)
 
 
-def test_the_weights_are_what_sets_the_bound_apart_from_the_masked_cost(tiny):
+def test_the_masked_cost_is_the_bound_per_token(tiny):
     model = tiny["llada"]
     draws = Draws.make(32, 5, seed=1)
     cost = costs(model, IDS, 3, draws)
     assert (cost[~draws.masked] == 0).all()
     assert bound(model, IDS, 3, seed=1) == pytest.approx(float((cost.sum(1) * 5 / draws.counts).mean()))
     assert masked_cost(model, IDS, 3, seed=1) == pytest.approx(float((cost.sum(1) / draws.counts).mean()))
+    assert masked_cost(model, IDS, 3, seed=1) == pytest.approx(bound(model, IDS, 3, seed=1) / 5)
+
+
+def test_masked_perplexity_is_the_mean_over_draws_of_each_draws_mean(tiny):
+    """Draws of one and of three masks count alike."""
+    model, masked = tiny["llada"], torch.zeros(2, 8, dtype=torch.bool)
+    masked[0, 4] = masked[1, 5:] = True
+    batch = Masked(IDS.masked_fill(masked, model.config.mask_id), IDS.expand(2, -1), masked, torch.zeros(2, dtype=torch.long))
+    means = [-sum(log_p(model, IDS, i, at) for i in at) / len(at) for at in ([4], [5, 6, 7])]
+    assert likelihood(model, [batch]).masked_ppl == pytest.approx(math.exp(sum(means) / 2), rel=1e-5)
 
 
 def test_guidance_changes_the_bound_and_scale_zero_does_not(tiny):

@@ -144,8 +144,8 @@ def page(inspection: Inspection, *, title: str, text: str, settings: str, beside
         table(columns),
         *by_layer({title: recording} | ({} if beside is None else {beside[0]: beside[1]})),
         "<h2>Instability of each head</h2>"
-        "<p>Attention that a head gives to sinks, times how much those move. Bright heads are what <code>mezzotint prune</code> "
-        "removes first, unless they matter to the output.</p>",
+        "<p>Attention that a head gives to sinks, times how much those move. Bright heads are what <code>mezzotint prune --ranking instability</code> "
+        "removes first; with <code>combined</code> only if they matter little to the output, and by default brightness does not count.</p>",
         heatmap(instability, f"layers downwards, heads to the right; brightest {float(instability.nan_to_num(0).max()):.3f}", height="12rem"),
         "<h2>Head patterns, and how long they last</h2>"
         "<p>Each picture is one head: tiles of rows downwards, tiles of keys to the right, first and last watched step. "

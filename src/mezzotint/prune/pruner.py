@@ -1,4 +1,5 @@
-"""Analyse, prune, evaluate. Heads that spend their attention on moving sinks go, and what else adds little, until a speed is reached or quality forbids more.
+"""Analyse, prune, evaluate. Heads and neurons that add little go, or heads that spend their attention on moving sinks, as `ranking` says, until a speed is
+reached or quality forbids more.
 
 After Sink-Aware Pruning (arXiv 2602.17664), which prunes weights (`sparsify`, the presets paper and memory); removing whole heads and neurons is what makes a
 model faster everywhere.
