@@ -21,6 +21,9 @@ from mezzotint.prune.walking import Walk, Walker
 if TYPE_CHECKING:
     from mezzotint.prune.pruner import SinkAwarePruner
 
+MOST_AHEAD = 1.3
+"""A plan aims at this many times the speed of the last one at the most: a measurement may have been disturbed."""
+
 
 class Search:
     """One call of `prune`."""
@@ -28,6 +31,8 @@ class Search:
     def __init__(self, pruner: "SinkAwarePruner", settings: Structured, goal: Goal, journal: Journal, tell: Tell):
         self.pruner, self.settings, self.goal, self.journal = pruner, settings, goal, journal
         self.original = pruner.model
+        self.length = min(settings.length, pruner.model.config.reach)
+        self.predicted = min(settings.predicted, self.length)
         self.found: tuple[float, float, Walk] | None = None
         self.history: list[dict[str, Any]] = []
         self.dense, self.dropped = self.thin()
@@ -35,10 +40,13 @@ class Search:
         self.walker = Walker(self.dense, pruner.exposures(settings), settings, self.ground.instability, self.drop, journal, tell)
 
     def thin(self) -> tuple[Transformer, list[int]]:
-        """Without the layers that may go, least influence first, while they cost at most half of the quality that may be lost."""
+        """Without the layers that may go, least influence first, while the speed is not reached and they cost at most half of the quality that may be lost."""
         model, gone = self.pruner.model, []
         if not self.settings.drop_layers:
             return model, gone
+        known = self.journal.info("dropped")
+        if known:
+            return (without_layers(model, known["dropped"]) if known["dropped"] else model), known["dropped"]
         influence = block_influence(self.pruner)
         for index in influence.argsort().tolist():
             if index in self.settings.protect or len(gone) >= len(influence) // 4:
@@ -47,6 +55,9 @@ class Search:
             if self.drop(tried) <= self.goal.quality_drop_threshold / 2:
                 gone.append(index)
                 model = tried
+                if self.goal.reached(self.measured(model), self.settings.cost):
+                    break
+        self.journal.put("dropped", {}, {"dropped": sorted(gone)})
         return model, sorted(gone)
 
     def drop(self, model: Transformer) -> float:
@@ -62,12 +73,12 @@ class Search:
             drop, reached, predicted = self.attempt(f"pass-{number}", aim, careful=False)
             if drop <= goal.quality_drop_threshold:
                 low = aim
-                if (self.enough(reached) and reached <= 1.02 * goal.target_speedup) or (exact and high == float("inf")):
+                if (goal.reached(reached, self.settings.cost) and reached <= 1.02 * goal.target_speedup) or (exact and high == float("inf")):
                     break
                 if high == float("inf"):
                     if number + 1 >= self.settings.passes or min(predicted, reached) <= 1:
                         break
-                    aim = 1 + (goal.target_speedup - 1) * (predicted - 1) / (reached - 1)
+                    aim = min(MOST_AHEAD * aim, 1 + (goal.target_speedup - 1) * (predicted - 1) / (reached - 1))
                     continue
             elif high == float("inf"):
                 self.attempt(f"pass-{number}-careful", aim, careful=True)
@@ -100,12 +111,7 @@ class Search:
 
     def measured(self, model: Transformer) -> float:
         """Times as fast as the original model."""
-        return 1 / cost_of(model, self.original, self.ground.length, self.ground.predicted, self.settings.cost, repeats=15)
-
-    def enough(self, reached: float) -> bool:
-        """Whether a speed is the target's: a measured one may fall short of it by a twentieth of the gain, one by arithmetic by its rounding."""
-        share = 0.95 if self.settings.cost == "measured" else 1 - 1e-6
-        return reached - 1 >= share * (self.goal.target_speedup - 1)
+        return 1 / cost_of(model, self.original, self.length, self.predicted, self.settings.cost, repeats=15)
 
     def better(self, new: float, old: float) -> bool:
         """Nearer to the target from above, or faster while below it."""
@@ -128,11 +134,11 @@ class Search:
             "target_speedup": goal.target_speedup,
             "speedup": reached,
             "cost": self.settings.cost,
-            "length": self.ground.length,
+            "length": self.length,
             "quality_drop_threshold": goal.quality_drop_threshold,
             "quality_drop": drop,
             "quality_drop_standard_error": paired_increase(likelihood(walk.model, self.pruner.checks), self.pruner.dense_quality).error,
-            "reached": self.enough(reached) and drop <= goal.quality_drop_threshold,
+            "reached": goal.reached(reached, self.settings.cost) and drop <= goal.quality_drop_threshold,
             "parameter_ratio": after["parameters"] / before["parameters"],
             "memory_ratio": after["bytes"] / before["bytes"],
             "layers_dropped": self.dropped,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mezzotint.fields import check
+from mezzotint.fields import KIND_NAMES, check, fits
 from mezzotint.prune.allocation import ALLOCATIONS
 from mezzotint.prune.importance import IMPORTANCES, RANKINGS
 from mezzotint.prune.refit import REPAIRS
@@ -18,7 +18,7 @@ class Structured:
     """Removal of heads and MLP neurons (and, on request, layers).
 
     ranking: which heads go first: "importance" (they add little), "instability" (they spend attention on sinks that move) or "combined" (the difference of the
-        two, importance times `weight`; on the bundled model importance alone loses least).
+        two, importance times `weight`, which only this one takes; on the bundled model importance alone loses least).
     importance: how much a head or neuron adds, "reconstruction" (what is left once the others make up for it), "energy" (sinks weighed down) or "fluctuation".
     repair: "refit" (the rest is fitted to make up for what goes), "bias" (its mean only) or "none".
     grouping: with shared keys (GQA), "balanced" takes a head of every group, "group" a key head with all that use it.
@@ -46,10 +46,16 @@ class Structured:
     passes: int = 3
 
     def __post_init__(self) -> None:
+        for kind, names in {float: ("weight", "most"), int: ("multiple", "length", "predicted", "passes"), bool: ("drop_layers",)}.items():
+            for name in names:
+                if not fits(getattr(self, name), kind):
+                    raise ValueError(f"structured {name}={getattr(self, name)!r} must be {KIND_NAMES[kind]}")
         tables = {"ranking": RANKINGS, "importance": IMPORTANCES, "repair": REPAIRS, "grouping": GROUPING, "allocation": ALLOCATIONS, "cost": COSTS}
         for name, accepted in tables.items():
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
+        if self.weight != 1 and self.ranking != "combined":
+            raise ValueError(f"weight={self.weight} has no effect with ranking={self.ranking!r}; choose ranking='combined'")
         if not 0 < self.most < 1:
             raise ValueError(f"most={self.most} must lie between 0 and 1")
         for name, least in (("length", 2), ("predicted", 1), ("passes", 1), ("multiple", 0)):
@@ -79,6 +85,11 @@ class Goal:
         if not 0 < self.quality_drop_threshold <= 10:
             raise ValueError(f"quality_drop_threshold={self.quality_drop_threshold} must lie above 0, up to 10")
 
+    def reached(self, speedup: float, cost: str) -> bool:
+        """Whether a speed is the target's: a measured one may fall short of it by a twentieth of the gain, one by arithmetic by its rounding."""
+        share = 0.95 if cost == "measured" else 1 - 1e-6
+        return speedup - 1 >= share * (self.target_speedup - 1)
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -101,9 +112,9 @@ PRESETS: dict[str, Preset] = {
     "conservative": Preset("heads and neurons for 1.1 times the speed, at most 2 % of the likelihood", Structured(), Goal(1.1, 0.02)),
     "balanced": Preset("heads and neurons for 1.3 times the speed, at most 5 % of the likelihood", Structured(), Goal(1.3, 0.05)),
     "aggressive": Preset("heads, neurons and layers for 1.6 times the speed, at most 10 % of the likelihood", Structured(drop_layers=True), Goal(1.6, 0.10)),
-    "paper": Preset("half of all weights by the paper's sink-aware Wanda; no speed by itself", sparsity=Sparsity("sink", 0.5)),
+    "paper": Preset("half of all weights by the paper's sink-aware Wanda; no speed by itself, no bound on the loss", sparsity=Sparsity("sink", 0.5)),
     "memory": Preset(
-        "half of all weights by sink-aware SparseGPT, stored as a bitmask; int8 weights",
+        "half of all weights by sink-aware SparseGPT, stored as a bitmask; int8 weights; no bound on the loss",
         sparsity=Sparsity("sink-sparsegpt", 0.5),
         compact=True,
         quantise="int8-weight",
@@ -111,7 +122,9 @@ PRESETS: dict[str, Preset] = {
     "edge": Preset(
         "heads and neurons for 1.3 times the speed, at most 8 %; int8 weights and activations", Structured(), Goal(1.3, 0.08), quantise="int8-dynamic"
     ),
-    "ampere24": Preset("2:4 by sink-aware SparseGPT, the pattern of NVIDIA's sparse tensor cores", sparsity=Sparsity("sink-sparsegpt", 0.5, "2:4")),
+    "ampere24": Preset(
+        "2:4 by sink-aware SparseGPT, the pattern of NVIDIA's sparse tensor cores; no bound on the loss", sparsity=Sparsity("sink-sparsegpt", 0.5, "2:4")
+    ),
 }
 
 

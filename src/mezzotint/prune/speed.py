@@ -1,4 +1,4 @@
-"""How long a forward takes, two models in turn, so that what disturbs one disturbs the other."""
+"""How long a forward takes, two models in turn and each as often first, so that what disturbs one disturbs the other."""
 
 import statistics
 import time
@@ -27,7 +27,12 @@ def compare(dense: Transformer, changed: Transformer, *, length: int, predicted:
     """
     tokens = torch.randint(dense.config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0)).to(dense.device)
     predict = torch.arange(max(dense.config.shift, length - predicted), length)
-    pairs = [(seconds(dense, tokens, predict), seconds(changed, tokens, predict)) for _ in range(repeats + 2)][2:]
+    pairs = []
+    for number in range(repeats + 2):
+        first, second = (dense, changed) if number % 2 == 0 else (changed, dense)
+        times = seconds(first, tokens, predict), seconds(second, tokens, predict)
+        pairs.append(times if number % 2 == 0 else times[::-1])
+    pairs = pairs[2:]
     before, after = (sorted(times) for times in zip(*pairs, strict=True))
     return {
         "speedup": statistics.median(a / b for a, b in pairs),
