@@ -3,7 +3,8 @@
 python benchmarks/quantisation.py
 python benchmarks/quantisation.py --quick
 
-Needs torchao (extra `quant`). Every scheme is compared with the same model unquantised in the same type; int4 is for bfloat16 only. A scheme that is not
+Needs torchao (extra `quant`). Every scheme is compared with the same model unquantised in the same type; int4 is for bfloat16 only,
+and the pruned model's widths are multiples of its groups. A scheme that is not
 possible here is a row that says why. On a small model embeddings, which stay as they are, are much of the memory: `layers_memory_ratio` is of the layers alone.
 """
 
@@ -22,7 +23,7 @@ from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, 
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.evaluation.suite import answer, questions
 from mezzotint.evaluation.tasks import TASKS
-from mezzotint.models.quantised import SCHEMES, quantise, stored_bytes
+from mezzotint.models.quantised import GROUP, SCHEMES, quantise, stored_bytes
 from mezzotint.prune import speed
 from mezzotint.prune.calibration import from_suite
 from mezzotint.prune.pruner import SinkAwarePruner
@@ -112,7 +113,7 @@ def typed(model: Any, dtype: torch.dtype) -> Any:
 
 def thinner(model: Any, tokenizer: Any, args: argparse.Namespace) -> Any:
     data = from_suite(tokenizer, count=16 if args.quick else 192, length=args.sample_length, seed=200)
-    return SinkAwarePruner(model, list(data), settings=Structured(length=args.length, cost="flops", passes=1)).prune(args.pruned, 10.0)
+    return SinkAwarePruner(model, list(data), settings=Structured(length=args.length, cost="flops", passes=1, multiple=GROUP)).prune(args.pruned, 10.0)
 
 
 if __name__ == "__main__":

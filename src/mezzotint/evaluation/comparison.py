@@ -31,6 +31,9 @@ def masked_rows(samples: Sequence[tuple[Int[Tensor, " _"], int, int]], mask_id: 
     Draw d of a sample masks k of its L positions, k spread evenly over 1..L, as the bound of LLaDA (arXiv 2502.09992, eq. 6) wants it. The masks depend
     on the seed and the sample's number alone, so every model sees the same.
     """
+    for name, value in (("draws", draws), ("batch", batch)):
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")
     rows: dict[int, list[tuple[Tensor, Tensor, Tensor, int]]] = {}
     for number, (ids, start, end) in enumerate(samples):
         length = end - start

@@ -1,6 +1,7 @@
 """Layers with int8 or int4 weights through torchao (extra `quant`); embeddings, norms and the head keep their type."""
 
 import copy
+import dataclasses
 import logging
 import warnings
 from typing import Any
@@ -16,6 +17,9 @@ FIELD = "mezzotint_quantised"
 
 SCHEMES = ("int8-weight", "int8-dynamic", "int4-weight")
 
+GROUP = 32
+"""Weights of a row that share a scale in int4; a matrix whose inputs are no multiple of it cannot be int4."""
+
 
 def scheme_of(raw: dict[str, Any]) -> str | None:
     """What config.json asks for. Raises ValueError for a scheme that is not known."""
@@ -29,7 +33,7 @@ def quantise(model: Transformer, scheme: str, layers: int | None = None) -> Tran
     """A model whose layers' matrices are quantised, experts included; the given one stays as it is.
 
     int8-weight: weights only, one scale a row; less memory, no less work. int8-dynamic: activations too, one scale a token; faster where int8 products are.
-    int4-weight: groups of 32 weights; on a CPU the model must be bfloat16. Prune before, never after. layers: the first so many
+    int4-weight: groups of 32 weights; the model must be bfloat16. Prune before, never after. layers: the first so many
     only, to see whether it is possible. Raises ValueError for a scheme that is
     unknown or not possible here, and naming the extra if torchao is missing.
     """
@@ -51,8 +55,13 @@ def quantise(model: Transformer, scheme: str, layers: int | None = None) -> Tran
         elif model.device.type == "cpu":
             config = four_bits_on_cpu(model)
         else:
-            config = Int4WeightOnlyConfig(group_size=32)
+            offered = {field.name for field in dataclasses.fields(Int4WeightOnlyConfig)}
+            tiled = model.device.type == "cuda" and "int4_packing_format" in offered  # the default format needs a package of its own there
+            packing: dict[str, Any] = {"int4_packing_format": "tile_packed_to_4d"} if tiled else {}
+            config = Int4WeightOnlyConfig(group_size=GROUP, **packing)
         smaller = unstacked(model)
+        if scheme == "int4-weight":
+            check_groups(smaller.layers[:layers])
         try:
             quantize_(smaller.layers[:layers], config, lambda module, name: isinstance(module, nn.Linear))
         except (RuntimeError, NotImplementedError, ImportError, AssertionError) as error:
@@ -76,7 +85,14 @@ def four_bits_on_cpu(model: Transformer) -> Any:
         from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
     except ImportError:
         raise ValueError("quantise='int4-weight' on a CPU is not in this version of torchao; accepted here: int8-weight, int8-dynamic") from None
-    return PrototypeInt4WeightOnlyConfig(group_size=32)
+    return PrototypeInt4WeightOnlyConfig(group_size=GROUP)
+
+
+def check_groups(layers: nn.Module) -> None:
+    """Refuse what torchao would leave unquantised without a word."""
+    for name, module in layers.named_modules():
+        if isinstance(module, nn.Linear) and module.in_features % GROUP:
+            raise ValueError(f"quantise='int4-weight' is not possible: layers.{name} has {module.in_features} inputs, which are not a multiple of {GROUP}")
 
 
 def stored_bytes(module: nn.Module) -> int:

@@ -88,6 +88,14 @@ class Calibration:
         return torch.stack(views)
 
 
+def check_ids(samples: Sequence[Sample], vocab_size: int) -> None:
+    """Refuse ids that the model has no embedding for."""
+    for number, sample in enumerate(samples):
+        strange = sample.ids[(sample.ids < 0) | (sample.ids >= vocab_size)]
+        if len(strange):
+            raise ValueError(f"sample {number} holds the token id {int(strange[0])}; accepted: 0 to {vocab_size - 1}, the model's vocabulary")
+
+
 @dataclass(frozen=True)
 class Exposure:
     """One forward of calibration: tokens (b, n) on the host, and how much each position counts, (b, n) on the model's device, None for all alike."""

@@ -6,6 +6,7 @@ model faster everywhere.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,10 @@ from mezzotint.analysis.dynamics import Dynamics
 from mezzotint.analysis.recording import Recording, record_noise
 from mezzotint.analysis.sinks import SinkRule
 from mezzotint.evaluation.comparison import Difference, Likelihood, closeness, likelihood, masked_rows, paired_increase
-from mezzotint.models.quantised import quantise
+from mezzotint.models.quantised import GROUP, quantise, stored_bytes
 from mezzotint.models.transformer import Transformer
 from mezzotint.prune import speed
-from mezzotint.prune.calibration import NOISES, Calibration, Exposure, exposures, spans
+from mezzotint.prune.calibration import NOISES, Calibration, Exposure, check_ids, exposures, spans
 from mezzotint.prune.groundwork import Groundwork, Tell, relative
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import layers_of
@@ -73,8 +74,8 @@ class SinkAwarePruner:
 
     model: a dense model; it is never changed. calibration_data: see `Calibration.of`. validation_data: what quality is judged on while pruning, default the
     last quarter of the calibration data, which is then not calibrated on. settings: what may be removed and how it is chosen. draws: masked versions of each
-    validation sample; views: noise levels at which each calibration sample is shown. Quality is the likelihood bound in nats per token, on the
-    same masks for every model.
+    validation sample; views: noise levels at which each calibration sample is shown. rule and noise hold for
+    presets of single weights too. Quality is the likelihood bound in nats per token, on the same masks for every model.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class SinkAwarePruner:
         seed: int = 0,
         batch: int = 16,
     ):
-        layers = layers_of(model)
+        layers_of(model)
         self.model, self.settings, self.rule, self.seed, self.draws, self.views, self.batch = (
             model,
             settings or Structured(),
@@ -109,19 +110,29 @@ class SinkAwarePruner:
             self.data, checked = data.some(range(len(data.samples) - held)), data.samples[-held:]
         else:
             self.data, checked = data, Calibration.of(validation_data, seed).samples
-        strange = [layer for layer in self.settings.protect if not 0 <= layer < len(layers)]
-        if strange:
-            raise ValueError(f"protect={strange[0]} is not a layer; the model has {len(layers)}")
         if noise not in ("auto", *NOISES):
             raise ValueError(f"noise={noise!r} is unknown; accepted: auto, {', '.join(NOISES)}")
-        if rule is not None and self.settings.importance != "energy":
-            raise ValueError(f"rule has no effect with importance={self.settings.importance!r}, which weighs all positions alike; choose importance='energy'")
+        self.given: dict[str, Any] = ({} if rule is None else {"rule": rule}) | ({} if noise == "auto" else {"noise": noise})
+        self.check(self.settings)
+        check_ids(self.data.samples, model.config.vocab_size)
+        check_ids(checked, model.config.vocab_size)
         self.noise = noise if noise != "auto" else "uniform" if model.config.family == "dream" else "steps"
         self.checks = masked_rows([(s.ids, s.start, s.end) for s in checked], model.config.mask_id, draws=draws, seed=seed, batch=batch)
         self._analyses: dict[int, Analysis] = {}
         self._exposures: dict[bool, list[Exposure]] = {}
         self._dense: Likelihood | None = None
         self._ground: tuple[tuple[Structured, list[int]], Groundwork] | None = None
+
+    def check(self, settings: Structured) -> None:
+        """Refuse settings that do not fit the model or leave something given without effect."""
+        layers, reach = len(layers_of(self.model)), self.model.config.reach
+        strange = [layer for layer in settings.protect if not 0 <= layer < layers]
+        if strange:
+            raise ValueError(f"protect={strange[0]} is not a layer; the model has {layers}")
+        if "rule" in self.given and settings.importance != "energy":
+            raise ValueError(f"rule has no effect with importance={settings.importance!r}, which weighs all positions alike; choose importance='energy'")
+        if settings.length > reach and settings.length != Structured.length:
+            raise ValueError(f"length={settings.length} does not fit the model's {self.model.config.context}")
 
     @property
     def dense_quality(self) -> Likelihood:
@@ -131,6 +142,8 @@ class SinkAwarePruner:
 
     def analyze_attention_dynamics(self, samples: int = 16) -> Analysis:
         """Instability of every head, from `samples` calibration samples of the most common length at ten noise levels."""
+        if samples < 1:
+            raise ValueError(f"samples={samples} must be at least 1")
         if samples not in self._analyses:
             lengths = [len(s.ids) for s in self.data.samples]
             common = max(set(lengths), key=lengths.count)
@@ -172,7 +185,12 @@ class SinkAwarePruner:
                 goal.target_speedup if target_speedup is None else target_speedup,
                 goal.quality_drop_threshold if quality_drop_threshold is None else quality_drop_threshold,
             )
-            pruned = self._structured(wanted.structured or self.settings, goal, strict, kept_so_far, tell)
+            settings = wanted.structured or self.settings
+            self.check(settings)
+            if wanted.quantise == "int4-weight":
+                widest = max(shape_of(layer).mlp_size for layer in layers_of(self.model))
+                settings = dataclasses.replace(settings, multiple=math.lcm(settings.rounding(widest), GROUP))
+            pruned = self._structured(settings, goal, strict, kept_so_far, tell)
         if wanted.quantise:
             pruned.report |= self._quantised(pruned, wanted.quantise, pruned.report["quality_drop_threshold"])
         pruned.report |= {"compact": wanted.compact, "quantise": wanted.quantise}
@@ -193,6 +211,8 @@ class SinkAwarePruner:
     def _sparse(self, settings: Sparsity, bound: float | None, journal: Journal, tell: Tell) -> Pruned:
         if bound is not None:
             Goal(quality_drop_threshold=bound)
+        default = Sparsity(settings.method, settings.ratio, settings.pattern)
+        settings = dataclasses.replace(settings, **{k: v for k, v in self.given.items() if getattr(settings, k) == getattr(default, k)})
         found = sparsify(self.model, self.data, settings, journal=journal, report=tell)
         changed = likelihood(found.model, self.checks)
         difference = self._within(bound, changed, f"{settings.method} costs")
@@ -241,16 +261,20 @@ class SinkAwarePruner:
         return self._ground[1]
 
     def evaluate(self, pruned: Transformer, test_data: Any, *, repeats: int = 9) -> dict[str, Any]:
-        """The pruned model beside the dense one on data of your own: quality with its standard error, agreement, sizes and measured speed."""
+        """The pruned model beside the dense one on data of your own: quality with its standard error, agreement, sizes and measured speed.
+
+        It may be quantised as well; shapes and FLOPs are then left out.
+        """
         samples = Calibration.of(test_data, self.seed).samples
+        check_ids(samples, self.model.config.vocab_size)
         batches = masked_rows([(s.ids, s.start, s.end) for s in samples], self.model.config.mask_id, draws=self.draws, seed=self.seed + 1, batch=self.batch)
         dense, changed = likelihood(self.model, batches), likelihood(pruned, batches)
         difference = paired_increase(changed, dense)
         before, after = size_of(self.model), size_of(pruned)
         s, c = self.settings, self.model.config
         told = getattr(pruned, "report", {})
-        length = told.get("length", min(s.length, c.max_length))
-        work = [flops(c, [shape_of(layer) for layer in layers_of(m)], length, min(s.predicted, length)) for m in (self.model, pruned)]
+        length = told.get("length", min(s.length, c.reach))
+        sizes = stored_bytes(self.model), stored_bytes(pruned)
         found = {
             "quality_drop": difference.relative,
             "quality_drop_standard_error": difference.error,
@@ -261,11 +285,12 @@ class SinkAwarePruner:
             **closeness(pruned, self.model, batches),
             "parameters": after["parameters"],
             "parameter_ratio": after["parameters"] / before["parameters"],
-            "bytes": after["bytes"],
-            "memory_ratio": after["bytes"] / before["bytes"],
-            "flops_ratio": work[1] / work[0],
+            "bytes": sizes[1],
+            "memory_ratio": sizes[1] / sizes[0],
             "length": length,
-            "layers": [dataclasses.asdict(shape_of(layer)) for layer in layers_of(pruned)],
             **speed.compare(self.model, pruned, length=length, predicted=min(s.predicted, length), repeats=repeats),
         }
+        if all(type(p.data) is Tensor for p in pruned.parameters()):
+            work = [flops(c, [shape_of(layer) for layer in layers_of(m)], length, min(s.predicted, length)) for m in (self.model, pruned)]
+            found |= {"flops_ratio": work[1] / work[0], "layers": [dataclasses.asdict(shape_of(layer)) for layer in layers_of(pruned)]}
         return found | {name: told[name] for name in ("target_speedup", "quality_drop_threshold") if name in told}
