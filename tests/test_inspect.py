@@ -157,7 +157,8 @@ def test_inspect_writes_a_page_that_a_browser_shows_without_network(tmp_path, ca
     assert "http" not in out.read_text()
     assert "prune --ranking instability</code> removes first" in out.read_text()
     assert main(["inspect", "--out", str(tmp_path / "no" / "x.html")]) == 2
-    capsys.readouterr()
+    assert main(["inspect", "--prompt", "", "--out", str(out)]) == 2
+    assert "prompt='' is empty" in capsys.readouterr().err
     sync = pytest.importorskip("playwright.sync_api", reason="drives the browser with playwright: pip install playwright")
     if CHROMIUM is None:
         pytest.skip("needs Chromium on the PATH (Debian: apt-get install chromium) or in $CHROMIUM")

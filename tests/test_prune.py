@@ -17,9 +17,9 @@ from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, 
 from mezzotint.evaluation.likelihood import bound
 from mezzotint.kernels.column_mass import column_mass
 from mezzotint.models.bitmask import pack, unpack
-from mezzotint.models.quantised import stored_bytes
+from mezzotint.models.quantised import check_groups, stored_bytes
 from mezzotint.models.transformer import Transformer
-from mezzotint.prune import masks
+from mezzotint.prune import masks, speed
 from mezzotint.prune.allocation import Choices, Curve, Plan, Price, cheapest, even
 from mezzotint.prune.calibration import Calibration, Sample, from_suite, from_text
 from mezzotint.prune.capacity import nest
@@ -581,6 +581,9 @@ def test_calibration_data_is_disjoint_and_checked(bundled):
         (lambda: SinkRule("hard"), "kind='hard'"),
         (lambda: Structured(repair="glue"), "repair='glue'"),
         (lambda: Structured(most=1.0), "most=1.0"),
+        (lambda: Structured(most="x"), "most='x' must be a finite number"),
+        (lambda: Structured(ranking="combined", weight=float("nan")), "weight=nan"),
+        (lambda: Structured(weight=7), "weight=7 has no effect with ranking='importance'"),
         (lambda: Structured(allocation="even"), "allocation='even'"),
         (lambda: Calibration(()), "empty"),
         (lambda: Calibration.of(["text"]), "from_text"),
@@ -665,3 +668,69 @@ def test_what_would_be_ignored_is_refused(tiny, ids):
         SinkAwarePruner(tiny["llada"], ids, noise="banana")
     with pytest.raises(ValueError, match="rule has no effect with importance='reconstruction'"):
         SinkAwarePruner(tiny["llada"], ids, rule=SinkRule())
+    weighed = SinkAwarePruner(tiny["llada"], ids, settings=dataclasses.replace(FLOPS, importance="energy"), rule=SinkRule("epsilon"))
+    with pytest.raises(ValueError, match="rule has no effect with importance='reconstruction'"):
+        weighed.prune(preset="conservative")
+    with pytest.raises(ValueError, match="length=100000 does not fit"):
+        SinkAwarePruner(tiny["llada"], ids, settings=Structured(length=100000))
+    with pytest.raises(ValueError, match="noise='uniform' has no effect with method='magnitude'"):
+        SinkAwarePruner(tiny["llada"], ids, noise="uniform").prune(preset=Preset("", sparsity=Sparsity("magnitude")))
+
+
+def test_noise_and_rule_hold_for_single_weights_too(tiny, ids, monkeypatch):
+    seen = []
+    monkeypatch.setattr("mezzotint.prune.pruner.sparsify", lambda model, data, settings, **rest: seen.append(settings))
+    pruner = SinkAwarePruner(tiny["llada"], ids, settings=dataclasses.replace(FLOPS, importance="energy"), noise="uniform", rule=SinkRule("epsilon"))
+    with pytest.raises(AttributeError):
+        pruner.prune(preset="paper")
+    assert (seen[0].noise, seen[0].rule) == ("uniform", SinkRule("epsilon"))
+
+
+@pytest.mark.parametrize(("options", "message"), [({"draws": 0}, "draws=0"), ({"batch": 0}, "batch=0")])
+def test_counts_below_one_are_named(tiny, ids, options, message):
+    with pytest.raises(ValueError, match=message):
+        SinkAwarePruner(tiny["llada"], ids, **options)
+
+
+def test_samples_to_analyse_and_ids_are_checked(tiny, ids):
+    for samples in (0, -1):
+        with pytest.raises(ValueError, match=f"samples={samples} must be at least 1"):
+            SinkAwarePruner(tiny["llada"], ids).analyze_attention_dynamics(samples)
+    strange = ids.clone()
+    strange[1, 3] = tiny["llada"].config.vocab_size
+    with pytest.raises(ValueError, match="sample 1 holds the token id"):
+        SinkAwarePruner(tiny["llada"], strange)
+
+
+def test_each_model_of_a_pair_is_timed_first_as_often(tiny, monkeypatch):
+    dense, changed, order = tiny["llada"], tiny["dream"], []
+    monkeypatch.setattr("mezzotint.prune.speed.seconds", lambda model, *rest: order.append(model) or (2.0 if model is dense else 1.0))
+    assert speed.compare(dense, changed, length=8, predicted=4, repeats=4)["speedup"] == 2
+    assert order[::2] == [dense, changed] * 3
+
+
+def test_no_layer_goes_once_the_speed_is_reached(tiny, ids):
+    torch.manual_seed(0)
+    model = Transformer(dataclasses.replace(tiny["llada"].config, layers=8)).eval()
+    pruned = SinkAwarePruner(model, ids, settings=dataclasses.replace(FLOPS, drop_layers=True)).prune(1.05, 10.0)
+    assert len(pruned.report["layers_dropped"]) == 1
+
+
+def test_a_quantised_model_is_judged_without_shapes(tiny, ids):
+    pytest.importorskip("torchao", reason="needs the extra `quant`")
+    model = tiny["llada"]
+    small = mz.quantise(model, "int8-weight")
+    found = SinkAwarePruner(model, ids, settings=FLOPS).evaluate(small, ids[:4], repeats=1)
+    assert found["memory_ratio"] == stored_bytes(small) / stored_bytes(model) < 1
+    assert "layers" not in found
+    assert "flops_ratio" not in found
+
+
+def test_int4_names_a_matrix_that_would_be_skipped():
+    with pytest.raises(ValueError, match=r"layers\.down has 48 inputs, which are not a multiple of 32"):
+        check_groups(torch.nn.ModuleDict({"up": torch.nn.Linear(64, 48), "down": torch.nn.Linear(48, 64)}))
+
+
+def test_an_output_without_a_name_is_refused(capsys):
+    assert main(["prune", "--out", "."]) == 2
+    assert "out='.' must name a new folder" in capsys.readouterr().err

@@ -30,9 +30,11 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.is_dir() or not out.parent.is_dir():
         raise ValueError(f"out={args.out!r} must be a file in a folder that exists")
+    if args.prompt is not None and not args.prompt.strip():
+        raise ValueError(f"prompt={args.prompt!r} is empty; give a question, or leave it out for a built-in one")
     sibling = load_causal(args.beside) if args.beside else None
     model, tokenizer = options.load(args)
-    ids = encode(tokenizer, args.prompt or question())
+    ids = encode(tokenizer, question() if args.prompt is None else args.prompt)
     recipe = default_recipe(model).with_(gen_length=args.gen_length, block_length=args.block_length, steps=None, max_tokens=None, early_stop="off")
     check_length(model, [*ids, *[0] * recipe.gen_length])
     seen = inspect(model, torch.tensor(ids), recipe, watched=args.watched, seed=args.seed)

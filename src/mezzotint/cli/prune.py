@@ -1,6 +1,6 @@
 """A smaller checkpoint from a trained one: heads and neurons removed for a speed, or weights zeroed, without passing a bound on quality unsaid.
 
-An interrupted run goes on where it was when the same command is given again.
+An interrupted run goes on where it was when the same command is given again; calibration by gradients begins anew.
 """
 
 import argparse
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
     preset = chosen(args)
     out = Path(args.out)
+    if not out.name or out.name == "..":
+        raise ValueError(f"out={args.out!r} must name a new folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"out={args.out!r} is there already; give a folder that is new or empty")
     for name, least in (("samples", 8), ("sample_length", 16)):
@@ -78,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
     data = hashlib.sha256(b"".join(sample.ids.numpy().tobytes() for part in samples for sample in part)).hexdigest()
     identity = {"data": data, "weights": weights_digest(model), "version": mezzotint.__version__}
     identity |= {k: v for k, v in vars(args).items() if k not in (*AFTERWARDS, *(["quality_drop_threshold"] if preset.sparsity else []))}
+    if preset.structured and preset.quantise == "int4-weight":
+        identity["quantise"] = preset.quantise  # widths are rounded for it
     journal = Journal(out.with_name(out.name + ".journal"), identity)
     pruner = SinkAwarePruner(model, list(samples[0]), validation_data=list(samples[1]), seed=args.seed)
     with journal.held(), bar() as progress:
@@ -90,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             smaller = pruner.prune(None, args.quality_drop_threshold, preset=preset, strict=args.strict, journal=journal, report=tell)
         except ThresholdError as error:
-            again = "with a looser bound" if preset.sparsity else "without --strict" if args.strict else "without --quantise" if args.quantise else ""
+            quantised = args.quantise and "quantise" not in identity
+            again = "with a looser bound" if preset.sparsity else "without --strict" if args.strict else "without --quantise" if quantised else ""
             hint = f", and the same command {again} goes on from it" if again else ""
             raise ValueError(f"{error}; nothing was written. {journal.folder} keeps what was computed{hint}") from None
     report = smaller.report | {"model": args.model or "bundled", "preset": args.preset}
@@ -176,6 +181,12 @@ def show(report: dict[str, Any]) -> None:
         "likelihood bound",
         f"{report['quality_drop']:+.2%} ± {report['quality_drop_standard_error']:.2%}" + (f" (at most {bound:+.1%})" if bound is not None else ""),
     )
+    if "quality_drop_quantised" in report:
+        lost = f"{report['quality_drop_quantised']:+.2%} ± {report['quality_drop_quantised_standard_error']:.2%}"
+        table.add_row("once quantised", lost)
+    if bound is None:
+        lost = report.get("quality_drop_quantised", report["quality_drop"])
+        table.add_row("", f"the likelihood bound changed by {lost:+.1%}, with no limit set: give --quality-drop-threshold to set one")
     if report.get("reached") is False:
         table.add_row("", "the target was not reached within the bound on quality, which wins; this is the fastest model found that keeps it")
     table.add_row("written to", report["out"])

@@ -63,7 +63,8 @@ def sparsify(
     """Prune every matrix of every layer. The given model stays as it is.
 
     data: see `Calibration.of`; magnitude does not look at it. journal: keeps finished layers and, where all layers are calibrated at once, the sums so
-    far, so an interrupted run goes on. report(stage, done, total) is called as work is done. Raises ValueError for settings that do not fit the model.
+    far, so an interrupted run goes on; sums of gradients, as large as the model, are not kept. report(stage, done, total) is called as work is done.
+    Raises ValueError for settings that do not fit the model.
     """
     data = Calibration.of(data)
     tell = report or (lambda stage, done, total: None)
