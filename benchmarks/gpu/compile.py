@@ -62,7 +62,8 @@ def attention(dim: int, size: int, sharing: int, tuned) -> object:
     q, k = (torch.empty(1, 4096, h, dim, dtype=torch.bfloat16).transpose(1, 2) for h in (heads, 2))
     lists = torch.empty(64, dtype=torch.int32)
     view = described(k, tuned.columns) if tuned.descriptors else (k, (0, 0, 0))
-    arguments = (q, k, k, view[0], view[0], q, q.stride()[:3], k.stride()[:3], k.stride()[:3], q.stride()[:3], view[1], view[1], *[lists] * 2, q, *[lists] * 3, q)
+    strides, keys = q.stride()[:3], k.stride()[:3]
+    arguments = (q, k, k, view[0], view[0], q, strides, keys, keys, strides, view[1], view[1], *[lists] * 2, q, *[lists] * 3, q)
     cut = {"ROWS": tuned.rows, "COLUMNS": tuned.columns, "PACK": tuned.heads, "DESCRIBED": tuned.descriptors, "AHEAD": tuned.ahead}
     shape = {"LISTS": 2, "SHARING": sharing, "GROUPS": sharing, "DIM": dim, "SIZE": size, "PADDED": False, "SUMMED": False}
     return attend_tiles.warmup(*arguments, 0.1, 32, 32, 4096, 4096, **shape, **cut, num_warps=tuned.warps, num_stages=tuned.stages, grid=(1, 1))
