@@ -1,6 +1,7 @@
 """The engine's promises: a request's tokens do not depend on what runs beside it, requests come and go between steps, nothing exceeds its limits."""
 
 import asyncio
+import dataclasses
 import pickle
 import random
 
@@ -112,7 +113,8 @@ def test_steps_share_forwards(engine):
 
 
 def test_updates_tell_the_whole_story(engine):
-    tokens, updates, _ = serve(engine, answer(engine, request(engine, 3, alternatives=2, drafts=True)))[0]
+    asked = dataclasses.replace(request(engine, 3, alternatives=2, drafts=True), recipe=mz.Recipe(gen_length=16, block_length=8, cache=mz.PrefixCache()))
+    tokens, updates, _ = serve(engine, answer(engine, asked))[0]
     accepted = {c.position: c for u in updates for c in u.accepted}
     assert [accepted[i].token for i in range(len(tokens))] == tokens
     assert all(c.logprob is not None and c.logprob <= 0 and len(c.alternatives) == 2 for c in accepted.values())

@@ -138,13 +138,21 @@ def one_by_one(engine: Desk, questions: Iterable[Question], recipe: Recipe, seed
     async def following() -> Outcome | None:
         return await anext(found, None)
 
+    async def leave() -> None:
+        """Nothing stays behind, not even what was begun at the moment of Ctrl-C."""
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await found.aclose()
+        late = asyncio.all_tasks() - {asyncio.current_task()}
+        for other in late:
+            other.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
     task = loop.create_task(following())
     try:
         while (outcome := loop.run_until_complete(task)) is not None:
             yield outcome
             task = loop.create_task(following())
     finally:
-        task.cancel()  # Ctrl-C may have come while it was waiting
-        loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
-        loop.run_until_complete(found.aclose())
+        loop.run_until_complete(leave())
         loop.close()
