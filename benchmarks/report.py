@@ -14,6 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE, PLOTS = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "plots"
+sys.path.append(str(ROOT / "benchmarks" / "gpu"))  # the parts know their tables
 
 INTRODUCTION = """<!-- Written by benchmarks/report.py from benchmarks/results/*.json; edits here are lost. -->
 
@@ -178,14 +179,13 @@ def matrix(value: Any, names: list[Any] | None) -> list[dict[str, Any]] | None:
 
 def gpu_section(part: str, path: Path, result: dict[str, Any]) -> str:
     """A file of benchmarks/gpu/run.py: the table that the part itself prints, its goal, and what failed."""
-    sys.path[:0] = [str(ROOT / "benchmarks" / "gpu")]
+    from record import failures, state
+
     head, *rows = importlib.import_module(f"parts.{result['part']}").table(result["cells"])
     where = [f"{titled(name)} {result[name]}" for name in ("machine", "driver", "cuda", "torch", "triton", "python") if result.get(name)]
-    state = "complete" if result["complete"] else f"{len(result['cells'])} cells so far"
-    failed = [f"{key}: {cell['error']}" for key, cell in result["cells"].items() if isinstance(cell.get("error"), str)]
-    failed += [f"{key}, {what}: {why}" for key, cell in result["cells"].items() for what, why in (cell.get("failed") or {}).items()]
+    failed = failures(result["cells"])
     lines = [f"## {part.replace('-', ' ')}", "", " · ".join([*where, f"date {path.stem[:10]}"]), "", *(f"    {command}" for command in result["commands"]), ""]
-    lines += [f"Goal: {result['goal']} ({state}).", "", table([dict(zip(head, row, strict=False)) for row in rows]), ""]
+    lines += [f"Goal: {result['goal']} ({state(result)}).", "", table([dict(zip(head, row, strict=False)) for row in rows]), ""]
     lines += [f"Not measured: {len(failed)}, such as {failed[0][:200]}", ""] if failed else []
     return "\n".join([*lines, f"Source: `benchmarks/results/{path.name}`", ""])
 

@@ -40,6 +40,17 @@ def slug(device: torch.device, quick: bool) -> str:
     return f"{name}-quick" if quick else name
 
 
+def state(content: dict) -> str:
+    """How far a part's file is."""
+    return "complete" if content["complete"] else f"{len(content['cells'])} cells so far"
+
+
+def failures(cells: dict[str, dict]) -> list[str]:
+    """What could not be measured, and why: whole cells, and what failed within others."""
+    whole = [f"{key}: {cell['error']}" for key, cell in cells.items() if isinstance(cell.get("error"), str)]
+    return whole + [f"{key}, {what}: {why}" for key, cell in cells.items() for what, why in (cell.get("failed") or {}).items()]
+
+
 class Record:
     """One part's file: DATE-MACHINE-PART.json. The newest of the machine and part is continued, unless it is to start afresh."""
 

@@ -27,7 +27,7 @@ sys.path[:0] = [str(HERE), str(ROOT / "src")]
 import torch  # noqa: E402
 from measure import DeviceLost, survive  # noqa: E402
 from parts import NAMES  # noqa: E402
-from record import Record, slug  # noqa: E402
+from record import Record, failures, slug, state  # noqa: E402
 from settings import Settings  # noqa: E402
 
 LOST, LEFT = 3, 4
@@ -138,11 +138,9 @@ def tables(args: argparse.Namespace) -> str:
             continue
         rows = part.table(record.cells)
         widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
-        state = "complete" if record.content["complete"] else f"{len(record.cells)} cells so far"
-        lines += ["", f"{name}: {part.GOAL} ({state})"]
+        lines += ["", f"{name}: {part.GOAL} ({state(record.content)})"]
         lines += ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)).rstrip() for row in rows]
-        lines += [f"failed: {key}: {cell['error']}" for key, cell in record.cells.items() if isinstance(cell.get("error"), str)]
-        lines += [f"failed: {key}, {what}: {why}" for key, cell in record.cells.items() for what, why in (cell.get("failed") or {}).items()]
+        lines += [f"failed: {failure}" for failure in failures(record.cells)]
     return "\n".join(lines)
 
 

@@ -140,13 +140,11 @@ def one_by_one(engine: Desk, questions: Iterable[Question], recipe: Recipe, seed
 
     async def leave() -> None:
         """Nothing stays behind, not even what was begun at the moment of Ctrl-C."""
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await found.aclose()
-        late = asyncio.all_tasks() - {asyncio.current_task()}
-        for other in late:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for other in others:
             other.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.gather(*others, return_exceptions=True)
+        await found.aclose()
 
     task = loop.create_task(following())
     try:

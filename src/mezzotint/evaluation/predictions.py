@@ -14,6 +14,7 @@ import torch
 from mezzotint import __version__
 from mezzotint.appending import append, open_to_append
 from mezzotint.evaluation.item import Item, Settings
+from mezzotint.models.quantised import packed
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
 
@@ -80,7 +81,7 @@ def weights_digest(model: Transformer) -> str:
     digest = hashlib.sha256()
     for name, weight in model.named_parameters():
         weight = weight.detach()
-        if type(weight.data) is not torch.Tensor:  # torchao's tensors; with the same values they may compute differently
+        if packed(weight):  # with the same values they may compute differently
             digest.update(type(weight.data).__name__.encode() + repr(weight.data.__tensor_flatten__()).encode())  # type: ignore[attr-defined]
             weight = weight.dequantize()
         flat = weight.flatten()

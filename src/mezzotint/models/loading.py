@@ -257,7 +257,7 @@ def check_names(folder: Path, family: ModuleType, files: dict[str, Path], wanted
     missing = sorted(wanted - stored)
     if missing:
         raise CheckpointError(f"{folder} has no tensor {missing[0]!r}")
-    left = (name for name in unread(family, stored - {name + MASK for name in stored}, wanted))
+    left = unread(family, stored - {name + MASK for name in stored}, wanted)
     strange = next((name for name in left if not name.endswith("bias") or read_tensor(files[name], name, torch.device("cpu"), None).any()), None)
     if strange is not None:
         raise CheckpointError(

@@ -95,6 +95,11 @@ def check_groups(layers: nn.Module) -> None:
             raise ValueError(f"quantise='int4-weight' is not possible: layers.{name} has {module.in_features} inputs, which are not a multiple of {GROUP}")
 
 
+def packed(weight: Tensor) -> bool:
+    """Whether a tensor is one of torchao's, which hold smaller numbers than their type says."""
+    return type(weight.data) is not Tensor
+
+
 def stored_bytes(module: nn.Module) -> int:
     """Bytes of the parameters as they are kept, scales included, shared ones counted once."""
 

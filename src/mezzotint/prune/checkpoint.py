@@ -16,7 +16,7 @@ from mezzotint.models.families.names import translate
 from mezzotint.models.loading import configure, folder_of, read_config
 from mezzotint.models.pruned import biases
 from mezzotint.models.quantised import FIELD as QUANTISED
-from mezzotint.models.quantised import SCHEMES
+from mezzotint.models.quantised import SCHEMES, packed
 from mezzotint.models.shape import FIELD, write_shapes
 from mezzotint.models.transformer import Transformer
 
@@ -111,7 +111,7 @@ def stored(model: Transformer, raw: dict[str, Any], compact: bool) -> Iterator[t
     weights = dict(model.named_parameters(remove_duplicate=False))
     for ours, theirs in (translate(family, model.config) | biases(family, model.config)).items():
         weight = weights[ours].detach().cpu()
-        if type(weight.data) is not Tensor:
+        if packed(weight):
             raise ValueError(f"{ours} is quantised; save the model before it is quantised and give quantise=... here")
         if compact and ours.startswith("layers.") and weight.ndim == 2 and float((weight == 0).double().mean()) >= COMPACT_FROM:
             for ending, tensor in pack(weight).items():

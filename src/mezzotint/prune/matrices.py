@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mezzotint.models.quantised import packed
 from mezzotint.models.transformer import MLP, Layer, Transformer
 
 SITES = {
@@ -30,7 +31,7 @@ def layers_of(model: Transformer) -> list[Layer]:
         raise ValueError(f"a {model.config.family} model has layers without a gated MLP; pruning knows dense models with one only")
     if any(getattr(model.config, name, None) is not None for name in ("block_length", "window")):
         raise ValueError(f"in a {model.config.family} model not every position sees every other; pruning knows fully bidirectional models only")
-    if any(type(linear) is not nn.Linear or type(linear.weight.data) is not Tensor for layer in layers for linear in matrices(layer).values()):
+    if any(type(linear) is not nn.Linear or packed(linear.weight) for layer in layers for linear in matrices(layer).values()):
         raise ValueError("the model is quantised; prune first, then quantise")
     return layers
 

@@ -18,7 +18,7 @@ from mezzotint.analysis.dynamics import Dynamics
 from mezzotint.analysis.recording import Recording, record_noise
 from mezzotint.analysis.sinks import SinkRule
 from mezzotint.evaluation.comparison import Difference, Likelihood, closeness, likelihood, masked_rows, paired_increase
-from mezzotint.models.quantised import GROUP, quantise, stored_bytes
+from mezzotint.models.quantised import GROUP, packed, quantise, stored_bytes
 from mezzotint.models.transformer import Transformer
 from mezzotint.prune import speed
 from mezzotint.prune.calibration import NOISES, Calibration, Exposure, check_ids, exposures, spans
@@ -92,7 +92,6 @@ class SinkAwarePruner:
         seed: int = 0,
         batch: int = 16,
     ):
-        layers_of(model)
         self.model, self.settings, self.rule, self.seed, self.draws, self.views, self.batch = (
             model,
             settings or Structured(),
@@ -290,7 +289,7 @@ class SinkAwarePruner:
             "length": length,
             **speed.compare(self.model, pruned, length=length, predicted=min(s.predicted, length), repeats=repeats),
         }
-        if all(type(p.data) is Tensor for p in pruned.parameters()):
+        if not any(map(packed, pruned.parameters())):
             work = [flops(c, [shape_of(layer) for layer in layers_of(m)], length, min(s.predicted, length)) for m in (self.model, pruned)]
             found |= {"flops_ratio": work[1] / work[0], "layers": [dataclasses.asdict(shape_of(layer)) for layer in layers_of(pruned)]}
         return found | {name: told[name] for name in ("target_speedup", "quality_drop_threshold") if name in told}

@@ -31,8 +31,7 @@ class Search:
     def __init__(self, pruner: "SinkAwarePruner", settings: Structured, goal: Goal, journal: Journal, tell: Tell):
         self.pruner, self.settings, self.goal, self.journal = pruner, settings, goal, journal
         self.original = pruner.model
-        self.length = min(settings.length, pruner.model.config.reach)
-        self.predicted = min(settings.predicted, self.length)
+        self.length, self.predicted = settings.canvas(pruner.model.config.reach)
         self.found: tuple[float, float, Walk] | None = None
         self.history: list[dict[str, Any]] = []
         self.dense, self.dropped = self.thin()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mezzotint.fields import KIND_NAMES, check, fits
+from mezzotint.fields import check
 from mezzotint.prune.allocation import ALLOCATIONS
 from mezzotint.prune.importance import IMPORTANCES, RANKINGS
 from mezzotint.prune.refit import REPAIRS
@@ -46,14 +46,11 @@ class Structured:
     passes: int = 3
 
     def __post_init__(self) -> None:
-        for kind, names in {float: ("weight", "most"), int: ("multiple", "length", "predicted", "passes"), bool: ("drop_layers",)}.items():
-            for name in names:
-                if not fits(getattr(self, name), kind):
-                    raise ValueError(f"structured {name}={getattr(self, name)!r} must be {KIND_NAMES[kind]}")
         tables = {"ranking": RANKINGS, "importance": IMPORTANCES, "repair": REPAIRS, "grouping": GROUPING, "allocation": ALLOCATIONS, "cost": COSTS}
         for name, accepted in tables.items():
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; accepted: {', '.join(accepted)}")
+        check("structured", self)
         if self.weight != 1 and self.ranking != "combined":
             raise ValueError(f"weight={self.weight} has no effect with ranking={self.ranking!r}; choose ranking='combined'")
         if not 0 < self.most < 1:
@@ -63,6 +60,11 @@ class Structured:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
         if self.predicted > self.length:
             raise ValueError(f"predicted={self.predicted} must be at most length={self.length}")
+
+    def canvas(self, reach: int) -> tuple[int, int]:
+        """`length` and `predicted` on a model that reaches no further than so many tokens."""
+        length = min(self.length, reach)
+        return length, min(self.predicted, length)
 
     def rounding(self, mlp_size: int) -> int:
         return self.multiple or (64 if mlp_size >= 2048 else 8)

@@ -27,12 +27,8 @@ def compare(dense: Transformer, changed: Transformer, *, length: int, predicted:
     """
     tokens = torch.randint(dense.config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0)).to(dense.device)
     predict = torch.arange(max(dense.config.shift, length - predicted), length)
-    pairs = []
-    for number in range(repeats + 2):
-        first, second = (dense, changed) if number % 2 == 0 else (changed, dense)
-        times = seconds(first, tokens, predict), seconds(second, tokens, predict)
-        pairs.append(times if number % 2 == 0 else times[::-1])
-    pairs = pairs[2:]
+    turns = [1, -1] * (repeats // 2 + 2)
+    pairs = [[seconds(model, tokens, predict) for model in (dense, changed)[::turn]][::turn] for turn in turns[: repeats + 2]][2:]
     before, after = (sorted(times) for times in zip(*pairs, strict=True))
     return {
         "speedup": statistics.median(a / b for a, b in pairs),

@@ -1,7 +1,7 @@
 """Perplexity of running text, WikiText-2 (arXiv 1609.07843) unless told otherwise, in senses that must not be mixed up.
 
-wikitext: the evidence bound with its importance weights, the only one that is a likelihood. wikitext-masked: the unweighted cost of masked tokens in short
-windows after long contexts, as the pruning literature reports. wikitext-suffix: the bound block by block with masks behind the block, which is what a suffix
+wikitext: the evidence bound with its importance weights over whole windows. wikitext-masked: the cost of masked tokens in short windows after long contexts,
+as the pruning literature reports. wikitext-suffix: the bound block by block with masks behind the block, which is what a suffix
 strategy can change. suffix-ppl: the same under all masks, under the recipe's suffix strategy (DPad where the recipe keeps all) and under none, on common draws.
 """
 
@@ -83,7 +83,7 @@ def likelihood(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def geometric(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The geometric mean over windows, as published; no bits per byte, since it is no likelihood."""
+    """The geometric mean over windows, as published; no bits per byte, since windows are weighed alike whatever they hold."""
     mean = math.fsum(s["nats_per_token"] for s in scored) / len(scored)
     return {"masked_perplexity": math.exp(mean), "ci": interval(scored), "nats_per_token": mean, "tokens": sum(s["tokens"] for s in scored)}
 
@@ -108,6 +108,6 @@ def against_all(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 USES = ("data", "split", "count", "samples", "window", "context")
 ELBO = Benchmark("evidence bound on the perplexity, a true likelihood", passages("elbo"), score, USES, "nothing", likelihood)
-BLOCKS = Benchmark("cost of masked tokens in windows of 64, not a likelihood", passages("masked"), score, USES, "nothing", geometric)
+BLOCKS = Benchmark("cost of masked tokens in windows of 64, the literature's block perplexity", passages("masked"), score, USES, "nothing", geometric)
 SUFFIX = Benchmark("bound block by block with masks behind, for suffix strategies", passages("suffix"), score, USES, "suffix", likelihood)
 SUFFIXES = Benchmark("the same under all masks, under DPad (or --suffix) and under none", passages("suffixes"), apart, USES, "suffix", against_all)
