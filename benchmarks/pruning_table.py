@@ -3,9 +3,9 @@
 python benchmarks/pruning_table.py --rows pruning_table.jsonl
 python benchmarks/pruning_table.py --quick
 
-Rows are kept in --rows as they are made; the same command goes on where it stopped. Exact match is decoded as `decoding` in the JSON says, several
-tokens a forward, the dense model alike. Structured rows remove the same share of every layer's heads and neurons. `sink_against` pairs each
-sink-aware method with the one it is a variant of, seed by seed: below zero it loses less.
+Rows are kept in --rows as they are made; the same command goes on where it stopped. Exact match is decoded as `decoding` in the JSON says, four tokens a
+forward, the dense model alike: a threshold would give a broken model all the time it wants. Structured rows remove the same share of every layer's heads and
+neurons. `sink_against` pairs each sink-aware method with the one it is a variant of, seed by seed: below zero it loses less.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from machine import stamp
 from rows import Rows
 
 import mezzotint as mz
-from mezzotint.evaluation.comparison import Likelihood, Masked, closeness, likelihood, masked_rows, paired_increase
+from mezzotint.analysis.sinks import SinkRule
+from mezzotint.evaluation.comparison import Masked, Quality, closeness, drop, judge, masked_rows
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.evaluation.suite import answer, questions
 from mezzotint.evaluation.tasks import TASKS
@@ -34,20 +35,29 @@ from mezzotint.prune.sparsity import Sparsity
 from mezzotint.prune.structure import size_of
 from mezzotint.prune.unstructured import sparsify
 
-METHODS = ("magnitude", "movement", "fisher", "wanda", "wanda-noised", "sparsegpt", "sink", "sink-sparsegpt")
+CONTROL = "sink-unweighted"
+"""The method "sink" with a rule that finds no sink: what is left is noised text and dense activations of all layers at once."""
+METHODS = ("magnitude", "movement", "fisher", "wanda", "wanda-noised", "sparsegpt", CONTROL, "sink", "sink-sparsegpt")
 RANKINGS = ("importance", "instability", "combined")
-PAIRS = (("sink", "wanda-noised"), ("sink", "wanda"), ("sink-sparsegpt", "sparsegpt"), ("combined", "importance"), ("instability", "importance"))
+PAIRS = (
+    ("sink", CONTROL),
+    ("sink", "wanda-noised"),
+    ("sink", "wanda"),
+    ("sink-sparsegpt", "sparsegpt"),
+    ("combined", "importance"),
+    ("instability", "importance"),
+)
 
 
 class Judge:
     """The same masks and questions for every model."""
 
     def __init__(self, model: Any, tokenizer: Any, args: argparse.Namespace):
-        self.tokenizer, self.recipe, self.batch = tokenizer, mz.named("dual").with_(gen_length=64), args.batch
+        self.tokenizer, self.recipe, self.batch = tokenizer, mz.Recipe(gen_length=64, steps=16, cache=mz.DualCache()), args.batch
         samples = from_suite(tokenizer, count=args.checks, length=args.sample_length, seed=1, held_out=True)
         self.checks: list[Masked] = masked_rows([(s.ids, s.start, s.end) for s in samples], model.config.mask_id, draws=args.draws, seed=1, batch=32)
         self.asked = {task: questions(task, args.questions // len(TASKS)) for task in TASKS} if args.questions else {}
-        self.dense: Likelihood = likelihood(model, self.checks)
+        self.dense: Quality = judge(model, self.checks)
 
     def exact_match(self, model: Any) -> dict[str, Any]:
         right = {task: [o.right for o in answer(model, self.tokenizer, examples, self.recipe, batch=self.batch)] for task, examples in self.asked.items()}
@@ -56,9 +66,9 @@ class Judge:
 
     def row(self, model: Any, dense: Any, ask: bool = True) -> dict[str, Any]:
         """ask: decode the questions too, which takes longer than all the rest."""
-        found = likelihood(model, self.checks)
-        difference = paired_increase(found, self.dense)
-        quality = {"nll": found.mean, "quality_drop": difference.relative, "quality_drop_standard_error": difference.error}
+        found = judge(model, self.checks)
+        lost = drop(found, self.dense)
+        quality = {"nll": found.mean, "quality_drop": lost.value, "quality_drop_standard_error": lost.error}
         exact = self.exact_match(model) if ask else {"exact_match": None}
         return quality | closeness(model, dense, self.checks) | exact
 
@@ -130,9 +140,10 @@ def sparse(model: Any, samples: tuple, method: str, sparsity: str, seed: int) ->
     pattern = sparsity if ":" in sparsity else "none"
     n, _, m = sparsity.partition(":")
     ratio = int(n) / int(m) if m else float(sparsity)
-    options = {} if method == "magnitude" else {"batch": 16}
-    pruned = sparsify(model, Calibration(samples, seed), Sparsity(method, ratio, pattern, **options)).model
-    return pruned
+    options: dict[str, Any] = {} if method == "magnitude" else {"batch": 16}
+    if method == CONTROL:
+        method, options = "sink", options | {"rule": SinkRule(std=1e6)}
+    return sparsify(model, Calibration(samples, seed), Sparsity(method, ratio, pattern, **options)).model
 
 
 def thinned(pruner: SinkAwarePruner, share: float) -> Any:

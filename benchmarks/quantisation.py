@@ -19,7 +19,7 @@ from machine import stamp
 from rows import Rows
 
 import mezzotint as mz
-from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, paired_increase
+from mezzotint.evaluation.comparison import closeness, drop, judge, masked_rows
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.evaluation.suite import answer, questions
 from mezzotint.evaluation.tasks import TASKS
@@ -50,21 +50,21 @@ def main() -> None:
     rows = Rows(args.rows, settings)
     samples = from_suite(tokenizer, count=args.checks, length=args.sample_length, seed=1, held_out=True)
     checks = masked_rows([(s.ids, s.start, s.end) for s in samples], model.config.mask_id, draws=4, seed=1, batch=32)
-    reference = likelihood(model, checks)
+    reference = judge(model, checks)
     recipe = mz.named("dual").with_(gen_length=64)
     asked = {task: questions(task, args.questions // len(TASKS)) for task in TASKS} if args.questions else {}
 
     def row(changed: Any, beside: Any) -> dict[str, Any]:
         """changed, measured in turn with `beside`, the same model unquantised and in the same type; quality against the dense model in fp32."""
-        difference = paired_increase(likelihood(changed, checks), reference)
+        lost = drop(judge(changed, checks), reference)
         right = [o.right for examples in asked.values() for o in answer(changed, tokenizer, examples, recipe, batch=40)]
         sizes = {name: [stored_bytes(part(m)) for m in (changed, beside)] for name, part in (("memory", whole), ("layers_memory", layers))}
         return {
             **{f"{name}_ratio": mine / theirs for name, (mine, theirs) in sizes.items()},
             "bytes": sizes["memory"][0],
             **speed.compare(beside, changed, length=args.length, repeats=args.repeats),
-            "quality_drop": difference.relative,
-            "quality_drop_standard_error": difference.error,
+            "quality_drop": lost.value,
+            "quality_drop_standard_error": lost.error,
             **closeness(changed, model, checks),
             "exact_match": sum(right) / len(right) if right else None,
         }

@@ -13,8 +13,7 @@ import mezzotint as mz
 from mezzotint.analysis import SinkRule, dynamics
 from mezzotint.analysis.recording import HeadMass
 from mezzotint.attention.observed import Watched
-from mezzotint.evaluation.comparison import Masked, costs
-from mezzotint.evaluation.comparison import likelihood as text_likelihood
+from mezzotint.evaluation.comparison import Masked, costs, judge
 from mezzotint.models.families import family_of
 from mezzotint.models.families.names import translate
 from mezzotint.models.guidance import Guided
@@ -161,7 +160,7 @@ def likelihood(folder: Path) -> None:
         assert -total / len(tokens) == pytest.approx(expected["llada"]["results"][f"log_likelihood_cfg{scale}"], rel=1e-5)
     tokens = llada["ppl_perturbed"]
     draws = Masked(tokens, whole.expand(len(tokens), -1), tokens == mask_id, torch.zeros(len(tokens), dtype=torch.long))
-    assert text_likelihood(model, [draws]).masked_ppl == pytest.approx(expected["llada"]["results"]["ppl_block_mc8"], rel=1e-5)
+    assert judge(model, [draws]).masked_ppl == pytest.approx(expected["llada"]["results"]["ppl_block_mc8"], rel=1e-5)
     model = dense(folder.parent / "dream_tiny")
     whole = torch.cat((dream["prompt"], dream["answer"]))
     start = len(dream["prompt"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import signal
 
 import pytest
@@ -13,7 +14,7 @@ import mezzotint as mz
 from mezzotint.analysis import SinkRule, compute_sink_instability, dynamics, record_generation, record_noise
 from mezzotint.cli import main
 from mezzotint.describing import describe
-from mezzotint.evaluation.comparison import closeness, likelihood, masked_rows, paired_increase
+from mezzotint.evaluation.comparison import MEASURES, Quality, closeness, drop, judge, masked_rows
 from mezzotint.evaluation.likelihood import bound
 from mezzotint.kernels.column_mass import column_mass
 from mezzotint.models.bitmask import pack, unpack
@@ -210,7 +211,7 @@ def test_the_bound_on_quality_wins_over_the_speed(tiny, ids):
     assert loose.report["reached"]
     assert loose.report["speedup"] == pytest.approx(1.3, abs=0.05)
     assert size_of(loose)["parameters"] < size_of(model)["parameters"]
-    measured = paired_increase(likelihood(loose, pruner.checks), pruner.dense_quality).relative
+    measured = pruner.validation.drop(loose, "nll").value
     assert loose.report["quality_drop"] == pytest.approx(measured)
     tight = pruner.prune(4.0, 1e-6)
     assert tight.report["quality_drop"] <= 1e-6
@@ -301,13 +302,41 @@ def test_evaluate_reports_the_pruned_model_beside_the_dense_one(tiny, ids):
     pruner = SinkAwarePruner(tiny["dream"], ids, settings=FLOPS)
     pruned = pruner.prune(1.15, 5.0)
     found = pruner.evaluate(pruned, ids[:4] + 1, repeats=3)
+    assert found["tokens_per_second"] > 0 < found["dense_tokens_per_second"]
+    whole, left = ([sum(w.weight.numel() for w in matrices(layer).values()) for layer in layers_of(m)] for m in (tiny["dream"], pruned))
+    assert found["sparsity"] == [1 - mine / theirs for mine, theirs in zip(left, whole, strict=True)]
+    assert max(found["sparsity"]) > 0
     assert found["parameter_ratio"] == size_of(pruned)["parameters"] / size_of(tiny["dream"])["parameters"] < 1
     assert 0 <= found["agreement"] <= 1
     assert found["kl"] > 0
     assert found["speedup"] > 0
     assert found["quality_drop_threshold"] == 5.0
     same = pruner.evaluate(tiny["dream"], ids[:4], repeats=1)
-    assert (same["quality_drop"], same["agreement"]) == (0, 1)
+    assert (same["quality_drop"], same["agreement"], set(same["sparsity"])) == (0, 1, {0})
+
+
+def test_a_drop_is_counted_by_its_measure():
+    samples = torch.tensor([0, 0, 1, 2, 2, 2])
+    dense = Quality(torch.tensor([0.1, 0.2, 0.3]).double(), torch.tensor([5, 6, 7, 8, 9, 5]), torch.tensor([1, 1, 1, 0, 1, 0]).bool(), samples)
+    changed = Quality(torch.tensor([0.2, 0.2, 0.5]).double(), torch.tensor([5, 6, 8, 7, 9, 6]), torch.tensor([1, 1, 0, 1, 1, 0]).bool(), samples)
+    assert drop(changed, dense).value == pytest.approx(0.1 / 0.2)
+    assert drop(changed, dense, "ppl").value == pytest.approx(math.exp(0.3) / math.exp(0.2) - 1)
+    assert drop(changed, dense, "accuracy").value == 0
+    assert drop(changed, dense, "agreement").value == pytest.approx(3 / 6)
+    by_sample = [-1.0, 0.5, 0.5]  # how many more than half of its positions each sample changed
+    assert drop(changed, dense, "agreement").error == pytest.approx(math.sqrt(3 / 2 * sum(x * x for x in by_sample)) / 6)
+    assert {m: drop(dense, dense, m).value for m in MEASURES} == dict.fromkeys(MEASURES, 0)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_the_bound_is_on_what_measure_says(tiny, ids, measure):
+    pruner = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS)
+    pruned = pruner.prune(1.5, 0.04, measure=measure)
+    assert pruned.report["quality_drop"] == pruner.validation.drop(pruned, measure).value <= 0.04
+    assert len(pruned.report["drop_after_layer"]) == tiny["llada"].config.layers
+    assert pruned.report["drop_after_layer"][-1] == pytest.approx(pruner.validation.brief.drop(pruned, measure).value)
+    assert pruner.evaluate(pruned, ids[:4], repeats=1, answers=0)["measure"] == measure
+    assert len(torch.cat([b.samples for b in pruner.validation.brief.rows]).unique()) == len(pruner.validation.dense.nll)
 
 
 def test_layers_go_only_on_request(tiny, ids, tmp_path):
@@ -524,7 +553,7 @@ def test_the_bound_agrees_with_the_one_of_the_evaluation(bundled):
     model, tokenizer = bundled
     sample = max((s for s in from_suite(tokenizer, count=12, length=48) if s.end == 48), key=lambda s: s.end - s.start)
     rows = masked_rows([(sample.ids, sample.start, sample.end)], model.config.mask_id, draws=64)
-    ours = likelihood(model, rows).mean * (sample.end - sample.start)
+    ours = judge(model, rows).mean * (sample.end - sample.start)
     theirs = bound(model, sample.ids[: sample.end], sample.start, samples=64)
     assert ours == pytest.approx(theirs, rel=0.5)
     assert closeness(model, model, rows) == {"agreement": 1.0, "kl": pytest.approx(0, abs=1e-6)}
@@ -601,6 +630,7 @@ def test_prune_refuses_goals_presets_and_models_it_does_not_know(tiny, ids):
         ({"preset": "paper", "target_speedup": 1.3}, "target_speedup=1.3 has no effect"),
         ({"preset": "paper", "quality_drop_threshold": -1}, "quality_drop_threshold=-1"),
         ({"quality_drop_threshold": -1}, "quality_drop"),
+        ({"measure": "mse"}, "measure='mse' is unknown; accepted: nll, ppl, accuracy, agreement"),
     ):
         with pytest.raises(ValueError, match=message):
             pruner.prune(**options)
@@ -615,7 +645,7 @@ def test_presets_of_single_weights_and_how_they_are_stored(tiny, ids, tmp_path):
     pruner = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS)
     pruned = pruner.prune(preset="paper")
     assert pruned.report["sparsity"] == pytest.approx(0.5, abs=0.01)
-    assert pruned.report["dense_nll"] == pruner.dense_quality.mean
+    assert pruned.report["dense_nll"] == pruner.validation.dense.mean
     by_size = Preset("", sparsity=Sparsity("magnitude", 0.5), compact=True)
     mz.save(pruner.prune(preset=by_size), tmp_path / "compact", source=SOURCES["llada"])
     names = list(load_file(tmp_path / "compact" / "model.safetensors"))

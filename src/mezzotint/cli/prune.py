@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STRUCTURED = ("ranking", "importance", "repair", "grouping", "allocation", "cost", "length")
 SPARSE = ("method", "sparsity", "pattern")
+LOST = {"nll": "likelihood bound", "ppl": "perplexity", "accuracy": "masked tokens wrong", "agreement": "masked tokens changed"}
+"""What `quality_drop` is a change of, by its measure."""
 AFTERWARDS = ("run", "command", "json", "out", "strict", "compact", "quantise")
 """Options that change nothing of what a run computes, so an interrupted one goes on when they differ."""
 
@@ -27,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", metavar="NAME", help="conservative, balanced (default), aggressive, paper, memory, edge or ampere24")
     goal = parser.add_argument_group("structured: heads and neurons")
     goal.add_argument("--target-speedup", type=float, metavar="X", help="1.3 = a forward in 1/1.3 of the time")
-    goal.add_argument("--quality-drop-threshold", type=float, metavar="SHARE", help="largest relative increase of the likelihood bound; it wins over the speed")
+    goal.add_argument("--quality-drop-threshold", type=float, metavar="SHARE", help="largest drop of quality; it wins over the speed")
+    goal.add_argument(
+        "--measure", help="of that drop: nll (default; relative increase of the likelihood bound), ppl (of its exponential), accuracy or agreement"
+    )
     goal.add_argument("--strict", action="store_true", help="fail instead of stopping short of the speed")
     goal.add_argument("--ranking", help="instability, importance or combined")
     goal.add_argument("--importance", help="reconstruction, energy or fluctuation")
@@ -79,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     samples = calibration(args, tokenizer)
     data = hashlib.sha256(b"".join(sample.ids.numpy().tobytes() for part in samples for sample in part)).hexdigest()
     identity = {"data": data, "weights": weights_digest(model), "version": mezzotint.__version__}
-    identity |= {k: v for k, v in vars(args).items() if k not in (*AFTERWARDS, *(["quality_drop_threshold"] if preset.sparsity else []))}
+    identity |= {k: v for k, v in vars(args).items() if k not in (*AFTERWARDS, *(["quality_drop_threshold", "measure"] if preset.sparsity else []))}
     if preset.structured and preset.quantise == "int4-weight":
         identity["quantise"] = preset.quantise  # widths are rounded for it
     journal = Journal(out.with_name(out.name + ".journal"), identity)
@@ -92,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             progress.update(tasks[stage], completed=done)
 
         try:
-            smaller = pruner.prune(None, args.quality_drop_threshold, preset=preset, strict=args.strict, journal=journal, report=tell)
+            smaller = pruner.prune(None, args.quality_drop_threshold, measure=args.measure, preset=preset, strict=args.strict, journal=journal, report=tell)
         except ThresholdError as error:
             quantised = args.quantise and "quantise" not in identity
             again = "with a looser bound" if preset.sparsity else "without --strict" if args.strict else "without --quantise" if quantised else ""
@@ -128,9 +133,9 @@ def chosen(args: argparse.Namespace) -> "Preset":
         cause = "--" + wants_sparse[0] if base.sparsity and not args.preset else f"preset={args.preset or 'balanced'!r}"
         raise ValueError(f"--{name} has no effect here: {cause} prunes {kind}; leave it out")
     changes: dict[str, Any] = {"quantise": args.quantise or base.quantise, "compact": args.compact or base.compact}
+    asked = {name: getattr(args, name) for name in ("target_speedup", "quality_drop_threshold", "measure") if getattr(args, name) is not None}
+    goal = dataclasses.replace(base.goal or Goal(), **asked)
     if base.sparsity:
-        if args.quality_drop_threshold is not None:
-            Goal(quality_drop_threshold=args.quality_drop_threshold)
         pattern = args.pattern or base.sparsity.pattern
         ratio = args.sparsity if args.sparsity is not None else base.sparsity.ratio
         if args.sparsity is None and ":" in pattern and all(part.isdigit() for part in pattern.split(":", 1)):
@@ -142,11 +147,8 @@ def chosen(args: argparse.Namespace) -> "Preset":
     given = {name: getattr(args, name) for name in STRUCTURED if getattr(args, name) is not None}
     if "length" in given:
         given["predicted"] = min(settings.predicted, given["length"])
-    goal = base.goal or Goal()
-    bound = goal.quality_drop_threshold if args.quality_drop_threshold is None else args.quality_drop_threshold
-    target = goal.target_speedup if args.target_speedup is None else args.target_speedup
     settings = dataclasses.replace(settings, **given, drop_layers=args.drop_layers or settings.drop_layers)
-    return dataclasses.replace(base, **changes, structured=settings, goal=Goal(target, bound))
+    return dataclasses.replace(base, **changes, structured=settings, goal=goal)
 
 
 def calibration(args: argparse.Namespace, tokenizer: Any) -> "tuple[tuple[Sample, ...], tuple[Sample, ...]]":
@@ -178,7 +180,7 @@ def show(report: dict[str, Any]) -> None:
     else:
         table.add_row("zeros", f"{report['sparsity']:.1%} of the layers' weights ({report['method']}, pattern {report['pattern']})")
     table.add_row(
-        "likelihood bound",
+        LOST[report["measure"]],
         f"{report['quality_drop']:+.2%} ± {report['quality_drop_standard_error']:.2%}" + (f" (at most {bound:+.1%})" if bound is not None else ""),
     )
     if "quality_drop_quantised" in report:
@@ -186,7 +188,7 @@ def show(report: dict[str, Any]) -> None:
         table.add_row("once quantised", lost)
     if bound is None:
         lost = report.get("quality_drop_quantised", report["quality_drop"])
-        table.add_row("", f"the likelihood bound changed by {lost:+.1%}, with no limit set: give --quality-drop-threshold to set one")
+        table.add_row("", f"the {LOST[report['measure']]} changed by {lost:+.1%}, with no limit set: give --quality-drop-threshold to set one")
     if report.get("reached") is False:
         table.add_row("", "the target was not reached within the bound on quality, which wins; this is the fastest model found that keeps it")
     table.add_row("written to", report["out"])

@@ -56,19 +56,30 @@ def masked_rows(samples: Sequence[tuple[Int[Tensor, " _"], int, int]], mask_id: 
 
 
 @torch.no_grad()
+def logits_of(model: Transformer | Guided, tokens: Int[Tensor, "b n"], first: int = 0) -> Float[Tensor, "b m vocab"]:
+    """What the model says of positions first.. (m of them), fp32, on its device."""
+    at = torch.arange(tokens.shape[1])
+    return model(tokens.to(next(model.parameters()).device), at, predict=at[first:]).float()
+
+
 def costs(model: Transformer | Guided, tokens: Int[Tensor, "b n"], target: Int[Tensor, "b n"], first: int = 0) -> Float[Tensor, "b m"]:
     """-log p of the target at positions first.. (m of them) given the masked canvas, fp32, on the host."""
-    device = next(model.parameters()).device
-    at = torch.arange(tokens.shape[1])
-    logits = model(tokens.to(device), at, predict=at[first:])
-    return torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), target[:, first:].to(device), reduction="none").cpu()
+    logits = logits_of(model, tokens, first)
+    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), target[:, first:].to(logits.device), reduction="none").cpu()
 
 
 @dataclass(frozen=True)
-class Likelihood:
-    """nll: the bound on -log p of each sample, in nats per token."""
+class Quality:
+    """How well a model fills masks.
+
+    nll: the bound on -log p of each sample, in nats per token. guesses: the likeliest token of every masked position, batch after batch; right: whether it is
+    the text's own; samples: which sample it is of.
+    """
 
     nll: Float[Tensor, " samples"]
+    guesses: Int[Tensor, " masked"]
+    right: Bool[Tensor, " masked"]
+    samples: Int[Tensor, " masked"]
 
     @property
     def mean(self) -> float:
@@ -79,6 +90,11 @@ class Likelihood:
         """exp of the mean over samples of their draws' mean costs: the block perplexity of the released code."""
         return math.exp(self.mean)
 
+    @property
+    def accuracy(self) -> float:
+        """Share of the masked positions of which the likeliest token is right."""
+        return float(self.right.double().mean())
+
 
 def per_sample(values: Float[Tensor, " rows"], samples: Int[Tensor, " rows"]) -> Float[Tensor, " samples"]:
     """Means over the rows of each sample, in the order of their numbers."""
@@ -87,26 +103,47 @@ def per_sample(values: Float[Tensor, " rows"], samples: Int[Tensor, " rows"]) ->
     return torch.zeros(len(count), dtype=torch.double).index_add(0, place, values.double()) / count
 
 
-def likelihood(model: Transformer, batches: Sequence[Masked]) -> Likelihood:
-    """The bound of every sample. Each row's mean cost over its k masks is L/k · Σ / L, so its mean over draws is the bound per token."""
-    rows = [((costs(model, b.tokens, b.target) * b.masked).sum(1) / b.masked.sum(1)) for b in batches]
-    return Likelihood(per_sample(torch.cat(rows), torch.cat([b.samples for b in batches])))
+def judge(model: Transformer, batches: Sequence[Masked]) -> Quality:
+    """The bound and the likeliest tokens. Each row's mean cost over its k masks is L/k · Σ / L, so its mean over draws is the bound per token."""
+    rows, guesses, right, samples = [], [], [], []
+    for b in batches:
+        logits, target = logits_of(model, b.tokens), b.target[b.masked]
+        said = logits[b.masked.to(logits.device)]
+        row, likeliest = b.masked.nonzero()[:, 0], said.argmax(-1).cpu()
+        cost = torch.nn.functional.cross_entropy(said, target.to(said.device), reduction="none").cpu()
+        rows.append(torch.zeros(len(b.tokens)).index_add(0, row, cost) / b.masked.sum(1))
+        guesses.append(likeliest)
+        right.append(likeliest == target)
+        samples.append(b.samples[row])
+    return Quality(per_sample(torch.cat(rows), torch.cat([b.samples for b in batches])), *map(torch.cat, (guesses, right, samples)))
+
+
+MEASURES = ("nll", "ppl", "accuracy", "agreement")
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A relative increase of the bound, paired by sample: mean, its standard error."""
+class Drop:
+    """Quality that is lost, below zero where it is gained, and its standard error over samples."""
 
-    relative: float
+    value: float
     error: float
 
 
-def paired_increase(changed: Likelihood, dense: Likelihood) -> Difference:
-    """(changed - dense) / dense of the mean nll; negative is better."""
-    difference = changed.nll - dense.nll
-    scale = dense.mean
-    error = float(difference.std()) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
-    return Difference(float(difference.mean()) / scale, error / scale)
+def drop(changed: Quality, dense: Quality, measure: str = "nll") -> Drop:
+    """What a changed model loses on the masks that both were judged on.
+
+    measure: "nll", the relative increase of the bound; "ppl", that of its exponential, which asks no more of a model that is nearly certain than of another;
+    "accuracy", the share of masked positions that are no longer right; or "agreement", the share of them whose likeliest token is another one.
+    """
+    if measure in ("nll", "ppl"):
+        apart = changed.nll - dense.nll
+        mean, error = float(apart.mean()), float(apart.std()) / math.sqrt(len(apart)) if len(apart) > 1 else 0.0
+        return Drop(mean / dense.mean, error / dense.mean) if measure == "nll" else Drop(math.expm1(min(mean, 700.0)), math.exp(min(mean, 700.0)) * error)
+    lost = (dense.right.double() - changed.right.double()) if measure == "accuracy" else (changed.guesses != dense.guesses).double()
+    _, sample = dense.samples.unique(return_inverse=True)
+    count, mean = int(sample.max()) + 1, float(lost.mean())
+    scatter = torch.zeros(count, dtype=torch.double).index_add(0, sample, lost - mean).norm() / len(lost)
+    return Drop(mean, float(scatter) * math.sqrt(count / (count - 1)) if count > 1 else 0.0)
 
 
 @torch.no_grad()
@@ -114,8 +151,7 @@ def closeness(changed: Transformer, dense: Transformer, batches: Sequence[Masked
     """agreement: share of masked positions with the same likeliest token; kl: mean KL(dense || changed) there, in nats."""
     same = divergence = count = 0.0
     for b in batches:
-        at = torch.arange(b.tokens.shape[1])
-        ours, theirs = (m(b.tokens.to(m.device), predict=at)[b.masked.to(m.device)].float().cpu() for m in (changed, dense))
+        ours, theirs = (logits_of(m, b.tokens).cpu()[b.masked] for m in (changed, dense))
         same += float((ours.argmax(-1) == theirs.argmax(-1)).sum())
         divergence += float(torch.nn.functional.kl_div(ours.log_softmax(-1), theirs.log_softmax(-1), log_target=True, reduction="sum"))
         count += len(ours)

@@ -17,19 +17,20 @@ from torch import Tensor, nn
 from mezzotint.analysis.dynamics import Dynamics
 from mezzotint.analysis.recording import Recording, record_noise
 from mezzotint.analysis.sinks import SinkRule
-from mezzotint.evaluation.comparison import Difference, Likelihood, closeness, likelihood, masked_rows, paired_increase
+from mezzotint.evaluation.comparison import Drop, closeness, drop, judge, masked_rows
 from mezzotint.models.quantised import GROUP, packed, quantise, stored_bytes
 from mezzotint.models.transformer import Transformer
 from mezzotint.prune import speed
 from mezzotint.prune.calibration import NOISES, Calibration, Exposure, check_ids, exposures, spans
 from mezzotint.prune.groundwork import Groundwork, Tell, relative
 from mezzotint.prune.journal import Journal
-from mezzotint.prune.matrices import layers_of
+from mezzotint.prune.matrices import layers_of, matrices
 from mezzotint.prune.search import Search
 from mezzotint.prune.settings import Goal, Preset, Structured, preset_of
 from mezzotint.prune.sparsity import Sparsity
 from mezzotint.prune.structure import Kept, flops, shape_of, size_of
 from mezzotint.prune.unstructured import sparsify
+from mezzotint.prune.validation import Validation
 
 PROBED = 24
 """Calibration samples on which the loss of single layers is measured."""
@@ -69,13 +70,19 @@ class ThresholdError(ValueError):
     """The quality that may be lost would be passed, or, with strict=True, the speed could not be reached within it."""
 
 
+def check_bound(bound: float | None, measure: str, lost: Drop, what: str) -> None:
+    """Raises ThresholdError if the loss passes the bound; what: how the error begins to say so."""
+    if bound is not None and not lost.value <= bound:
+        raise ThresholdError(f"quality_drop_threshold={bound} would be passed: {what} {lost.value:.3f} ({measure})")
+
+
 class SinkAwarePruner:
     """Analyse, prune, evaluate.
 
     model: a dense model; it is never changed. calibration_data: see `Calibration.of`. validation_data: what quality is judged on while pruning, default the
     last quarter of the calibration data, which is then not calibrated on. settings: what may be removed and how it is chosen. draws: masked versions of each
     validation sample; views: noise levels at which each calibration sample is shown. rule and noise hold for
-    presets of single weights too. Quality is the likelihood bound in nats per token, on the same masks for every model.
+    presets of single weights too. Quality is judged on the same masks for every model.
     """
 
     def __init__(
@@ -116,10 +123,9 @@ class SinkAwarePruner:
         check_ids(self.data.samples, model.config.vocab_size)
         check_ids(checked, model.config.vocab_size)
         self.noise = noise if noise != "auto" else "uniform" if model.config.family == "dream" else "steps"
-        self.checks = masked_rows([(s.ids, s.start, s.end) for s in checked], model.config.mask_id, draws=draws, seed=seed, batch=batch)
+        self.validation = Validation(model, masked_rows([(s.ids, s.start, s.end) for s in checked], model.config.mask_id, draws=draws, seed=seed, batch=batch))
         self._analyses: dict[int, Analysis] = {}
         self._exposures: dict[bool, list[Exposure]] = {}
-        self._dense: Likelihood | None = None
         self._ground: tuple[tuple[Structured, list[int]], Groundwork] | None = None
 
     def check(self, settings: Structured) -> None:
@@ -132,12 +138,6 @@ class SinkAwarePruner:
             raise ValueError(f"rule has no effect with importance={settings.importance!r}, which weighs all positions alike; choose importance='energy'")
         if settings.length > reach and settings.length != Structured.length:
             raise ValueError(f"length={settings.length} does not fit the model's {self.model.config.context}")
-
-    @property
-    def dense_quality(self) -> Likelihood:
-        if self._dense is None:
-            self._dense = likelihood(self.model, self.checks)
-        return self._dense
 
     def analyze_attention_dynamics(self, samples: int = 16) -> Analysis:
         """Instability of every head, from `samples` calibration samples of the most common length at ten noise levels."""
@@ -157,6 +157,7 @@ class SinkAwarePruner:
         target_speedup: float | None = None,
         quality_drop_threshold: float | None = None,
         *,
+        measure: str | None = None,
         preset: str | Preset | None = None,
         strict: bool = False,
         journal: Journal | None = None,
@@ -164,26 +165,23 @@ class SinkAwarePruner:
     ) -> Pruned:
         """Remove heads and neurons for a speed, within a bound on the quality lost; or, with a preset of that kind, zero single weights.
 
-        preset: a name of `PRESETS`, or one of your own; its settings replace the pruner's, given numbers its goal. Default goal: 1.3 times the speed, 5 %.
-        If both cannot be met the bound wins, and `report` says what was reached; strict=True raises ThresholdError instead. What has no smaller step to go
-        back to, sparsity and quantisation, raises ThresholdError if the given bound would be passed. A preset's quantisation is judged here, and
-        applied when what `save` writes is loaded.
+        measure: what the bound is on, see `Goal`. preset: a name of `PRESETS`, or one of your own; its settings replace the pruner's, what is given here its
+        goal. Default goal: 1.3 times the speed, 5 % of the likelihood bound. If both cannot be met the bound wins, and `report` says what was reached;
+        strict=True raises ThresholdError instead. What has no smaller step to go back to, sparsity and quantisation, raises ThresholdError if the given
+        bound would be passed. A preset's quantisation is judged here, and applied when what `save` writes is loaded.
         """
         wanted = preset_of(preset) if preset is not None else Preset("", self.settings)
         tell, kept_so_far = report or (lambda stage, done, total: None), journal or Journal(None)
         if wanted.quantise:
             quantise(self.model, wanted.quantise, layers=1)  # what is not possible is said before hours of pruning
+        asked = {"target_speedup": target_speedup, "quality_drop_threshold": quality_drop_threshold, "measure": measure}
+        goal = dataclasses.replace(wanted.goal or Goal(), **{name: value for name, value in asked.items() if value is not None})
         if wanted.sparsity is not None:
             for name, given in (("target_speedup", target_speedup), ("strict", strict or None)):
                 if given is not None:
                     raise ValueError(f"{name}={given} has no effect with preset={preset!r}, which zeroes single weights and gains no speed; leave it out")
-            pruned = self._sparse(wanted.sparsity, quality_drop_threshold, kept_so_far, tell)
+            pruned = self._sparse(wanted.sparsity, quality_drop_threshold, goal.measure, kept_so_far, tell)
         else:
-            goal = wanted.goal or Goal()
-            goal = Goal(
-                goal.target_speedup if target_speedup is None else target_speedup,
-                goal.quality_drop_threshold if quality_drop_threshold is None else quality_drop_threshold,
-            )
             settings = wanted.structured or self.settings
             self.check(settings)
             if wanted.quantise == "int4-weight":
@@ -191,7 +189,10 @@ class SinkAwarePruner:
                 settings = dataclasses.replace(settings, multiple=math.lcm(settings.rounding(widest), GROUP))
             pruned = self._structured(settings, goal, strict, kept_so_far, tell)
         if wanted.quantise:
-            pruned.report |= self._quantised(pruned, wanted.quantise, pruned.report["quality_drop_threshold"])
+            told = pruned.report
+            lost = self.validation.drop(quantise(pruned, wanted.quantise), told["measure"])
+            check_bound(told["quality_drop_threshold"], told["measure"], lost, f"with quantise={wanted.quantise} the loss is")
+            told |= {"quality_drop_quantised": lost.value, "quality_drop_quantised_standard_error": lost.error}
         pruned.report |= {"compact": wanted.compact, "quantise": wanted.quantise}
         return pruned
 
@@ -207,29 +208,16 @@ class SinkAwarePruner:
             )
         return pruned
 
-    def _sparse(self, settings: Sparsity, bound: float | None, journal: Journal, tell: Tell) -> Pruned:
-        if bound is not None:
-            Goal(quality_drop_threshold=bound)
+    def _sparse(self, settings: Sparsity, bound: float | None, measure: str, journal: Journal, tell: Tell) -> Pruned:
         default = Sparsity(settings.method, settings.ratio, settings.pattern)
         settings = dataclasses.replace(settings, **{k: v for k, v in self.given.items() if getattr(settings, k) == getattr(default, k)})
         found = sparsify(self.model, self.data, settings, journal=journal, report=tell)
-        changed = likelihood(found.model, self.checks)
-        difference = self._within(bound, changed, f"{settings.method} costs")
-        quality = {"quality_drop": difference.relative, "quality_drop_standard_error": difference.error, "quality_drop_threshold": bound}
-        quality |= {"dense_nll": self.dense_quality.mean, "nll": changed.mean}
-        return Pruned(found.model, {}, found.report | quality | closeness(found.model, self.model, self.checks))
-
-    def _quantised(self, pruned: Transformer, scheme: str, bound: float | None) -> dict[str, float]:
-        """The loss of what will be loaded: pruned and quantised."""
-        difference = self._within(bound, likelihood(quantise(pruned, scheme), self.checks), f"with quantise={scheme} the loss is")
-        return {"quality_drop_quantised": difference.relative, "quality_drop_quantised_standard_error": difference.error}
-
-    def _within(self, bound: float | None, changed: Likelihood, what: str) -> Difference:
-        """The loss against the dense model. Raises ThresholdError if it passes the bound; what: how the error begins to say so."""
-        difference = paired_increase(changed, self.dense_quality)
-        if bound is not None and not difference.relative <= bound:
-            raise ThresholdError(f"quality_drop_threshold={bound} would be passed: {what} {difference.relative:.3f}")
-        return difference
+        changed = judge(found.model, self.validation.rows)
+        lost = drop(changed, self.validation.dense, measure)
+        check_bound(bound, measure, lost, f"{settings.method} costs")
+        quality = {"measure": measure, "quality_drop": lost.value, "quality_drop_standard_error": lost.error, "quality_drop_threshold": bound}
+        quality |= {"dense_nll": self.validation.dense.mean, "nll": changed.mean}
+        return Pruned(found.model, {}, found.report | quality | closeness(found.model, self.model, self.validation.rows))
 
     def exposures(self, settings: Structured) -> list[Exposure]:
         """Noised calibration forwards; for an importance that weighs positions, with the weights that sinks leave, from the dense model."""
@@ -259,37 +247,56 @@ class SinkAwarePruner:
             self._ground = (settings, dropped), ground
         return self._ground[1]
 
-    def evaluate(self, pruned: Transformer, test_data: Any, *, repeats: int = 9) -> dict[str, Any]:
-        """The pruned model beside the dense one on data of your own: quality with its standard error, agreement, sizes and measured speed.
+    def evaluate(self, pruned: Transformer, test_data: Any, *, repeats: int = 9, answers: int = 2) -> dict[str, Any]:
+        """The pruned model beside the dense one on data of your own: quality with its standard error, agreement, sizes, and speed measured in turn.
 
-        It may be quantised as well; shapes and FLOPs are then left out.
+        `quality_drop` is by the measure that it was pruned by. answers: how many samples' beginnings both models go on from with the default recipe, for
+        tokens per second; 0 leaves that out. `sparsity` is the share of each dense layer's weights that are gone or zero. The model
+        may be quantised as well; shapes, sparsity and FLOPs are then left out.
         """
         samples = Calibration.of(test_data, self.seed).samples
         check_ids(samples, self.model.config.vocab_size)
-        batches = masked_rows([(s.ids, s.start, s.end) for s in samples], self.model.config.mask_id, draws=self.draws, seed=self.seed + 1, batch=self.batch)
-        dense, changed = likelihood(self.model, batches), likelihood(pruned, batches)
-        difference = paired_increase(changed, dense)
+        rows = masked_rows([(s.ids, s.start, s.end) for s in samples], self.model.config.mask_id, draws=self.draws, seed=self.seed + 1, batch=self.batch)
+        dense, changed = judge(self.model, rows), judge(pruned, rows)
+        told = getattr(pruned, "report", {})
+        measure = told.get("measure", Goal.measure)
+        lost = drop(changed, dense, measure)
         before, after = size_of(self.model), size_of(pruned)
         s, c = self.settings, self.model.config
-        told = getattr(pruned, "report", {})
         length = told.get("length", min(s.length, c.reach))
         sizes = stored_bytes(self.model), stored_bytes(pruned)
         found = {
-            "quality_drop": difference.relative,
-            "quality_drop_standard_error": difference.error,
+            "measure": measure,
+            "quality_drop": lost.value,
+            "quality_drop_standard_error": lost.error,
             "dense_nll": dense.mean,
             "nll": changed.mean,
             "dense_masked_ppl": dense.masked_ppl,
             "masked_ppl": changed.masked_ppl,
-            **closeness(pruned, self.model, batches),
+            "dense_accuracy": dense.accuracy,
+            "accuracy": changed.accuracy,
+            **closeness(pruned, self.model, rows),
             "parameters": after["parameters"],
             "parameter_ratio": after["parameters"] / before["parameters"],
             "bytes": sizes[1],
             "memory_ratio": sizes[1] / sizes[0],
             "length": length,
             **speed.compare(self.model, pruned, length=length, predicted=min(s.predicted, length), repeats=repeats),
+            **speed.answers(self.model, pruned, [sample.ids[: sample.start or len(sample.ids) // 2] for sample in samples[:answers]]),
         }
         if not any(map(packed, pruned.parameters())):
             work = [flops(c, [shape_of(layer) for layer in layers_of(m)], length, min(s.predicted, length)) for m in (self.model, pruned)]
             found |= {"flops_ratio": work[1] / work[0], "layers": [dataclasses.asdict(shape_of(layer)) for layer in layers_of(pruned)]}
+            found |= {"sparsity": sparsity_by_layer(self.model, pruned, list(getattr(pruned, "kept", {})))}
         return found | {name: told[name] for name in ("target_speedup", "quality_drop_threshold") if name in told}
+
+
+def sparsity_by_layer(dense: Transformer, pruned: Transformer, survivors: list[int]) -> list[float] | None:
+    """The share of each dense layer's matrices that is gone or zero; None if it is not known which of them the pruned model's layers are."""
+    left = [sum(int(linear.weight.count_nonzero()) for linear in matrices(layer).values()) for layer in layers_of(pruned)]
+    whole = [sum(linear.weight.numel() for linear in matrices(layer).values()) for layer in layers_of(dense)]
+    survivors = survivors or list(range(len(whole)))
+    if len(survivors) != len(left):
+        return None
+    found = dict(zip(survivors, left, strict=True))
+    return [1 - found.get(index, 0) / total for index, total in enumerate(whole)]

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mezzotint.evaluation.comparison import likelihood, paired_increase
 from mezzotint.models.transformer import Transformer
 from mezzotint.prune.allocation import Plan, cost_of
 from mezzotint.prune.groundwork import Tell
@@ -36,7 +35,7 @@ class Search:
         self.history: list[dict[str, Any]] = []
         self.dense, self.dropped = self.thin()
         self.ground = pruner.groundwork(settings, self.dense, self.dropped, journal, tell)
-        self.walker = Walker(self.dense, pruner.exposures(settings), settings, self.ground.instability, self.drop, journal, tell)
+        self.walker = Walker(self.dense, pruner.exposures(settings), settings, self.ground.instability, self.glance, journal, tell)
 
     def thin(self) -> tuple[Transformer, list[int]]:
         """Without the layers that may go, least influence first, while the speed is not reached and they cost at most half of the quality that may be lost."""
@@ -60,7 +59,11 @@ class Search:
         return model, sorted(gone)
 
     def drop(self, model: Transformer) -> float:
-        return paired_increase(likelihood(model, self.pruner.checks), self.pruner.dense_quality).relative
+        return self.pruner.validation.drop(model, self.goal.measure).value
+
+    def glance(self, model: Transformer) -> float:
+        """The same after a single layer, from one masked version of each sample."""
+        return self.pruner.validation.brief.drop(model, self.goal.measure).value
 
     def best(self) -> tuple[Walk, dict[str, Any]]:
         """Plans until the speed is reached within the bound; else the fastest that keeps within it. Its model, and the report."""
@@ -84,7 +87,7 @@ class Search:
                 high = aim
             else:
                 high = aim
-            aim = low + (high - low) * (0.5 if low > 1 else min(0.9, math.sqrt(goal.quality_drop_threshold / drop)))
+            aim = low + (high - low) * (0.5 if low > 1 else min(0.9, max(0.25, math.sqrt(goal.quality_drop_threshold / drop))))
         if self.found is None:
             walk = Walk(twin(self.dense), [Kept.everything(s) for s in self.ground.shapes], [], [])
             settle(walk.model)
@@ -134,16 +137,17 @@ class Search:
             "speedup": reached,
             "cost": self.settings.cost,
             "length": self.length,
+            "measure": goal.measure,
             "quality_drop_threshold": goal.quality_drop_threshold,
             "quality_drop": drop,
-            "quality_drop_standard_error": paired_increase(likelihood(walk.model, self.pruner.checks), self.pruner.dense_quality).error,
+            "quality_drop_standard_error": self.pruner.validation.drop(walk.model, goal.measure).error,
             "reached": goal.reached(reached, self.settings.cost) and drop <= goal.quality_drop_threshold,
             "parameter_ratio": after["parameters"] / before["parameters"],
             "memory_ratio": after["bytes"] / before["bytes"],
             "layers_dropped": self.dropped,
             "kept_heads": [len(kept.heads) for kept in walk.kept],
             "kept_neurons": [len(kept.neurons) for kept in walk.kept],
-            "drop_after_layer": [None if math.isnan(drop) else drop for drop in walk.drops],
+            "drop_after_layer": walk.drops,
             "history": self.history,
             "settings": dataclasses.asdict(self.settings),
             "attention": self.pruner.analyze_attention_dynamics().summary(),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from mezzotint.evaluation.comparison import MEASURES
 from mezzotint.fields import check
 from mezzotint.prune.allocation import ALLOCATIONS
 from mezzotint.prune.importance import IMPORTANCES, RANKINGS
@@ -74,14 +75,19 @@ class Structured:
 class Goal:
     """What a pruned model should reach. The quality bound wins over the speed.
 
-    target_speedup: 1.3 = a forward takes 1/1.3 of the time; quality_drop_threshold: the largest relative increase of the likelihood bound per token.
+    target_speedup: 1.3 = a forward takes 1/1.3 of the time; quality_drop_threshold: the largest drop of quality, as `measure` counts it: "nll" (relative
+        increase of the likelihood bound per token), "ppl" (of its exponential), "accuracy" or "agreement" (shares of masked positions), see
+        `evaluation.comparison.drop`.
     """
 
     target_speedup: float = 1.3
     quality_drop_threshold: float = 0.05
+    measure: str = "nll"
 
     def __post_init__(self) -> None:
         check("goal", self)
+        if self.measure not in MEASURES:
+            raise ValueError(f"measure={self.measure!r} is unknown; accepted: {', '.join(MEASURES)}")
         if not 1 < self.target_speedup <= 10:
             raise ValueError(f"target_speedup={self.target_speedup} must lie above 1, up to 10")
         if not 0 < self.quality_drop_threshold <= 10:

@@ -1,10 +1,15 @@
-"""How long a forward takes, two models in turn and each as often first, so that what disturbs one disturbs the other."""
+"""How long a forward or an answer takes, two models in turn and each as often first, so that what disturbs one disturbs the other."""
 
 import statistics
 import time
+from collections.abc import Sequence
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
+from mezzotint.denoising import denoise_all
+from mezzotint.generation import answer_ids, default_recipe
 from mezzotint.models.transformer import Transformer
 
 
@@ -37,3 +42,17 @@ def compare(dense: Transformer, changed: Transformer, *, length: int, predicted:
         "pruned_seconds_median": statistics.median(after),
         "pruned_seconds_p90": after[int(0.9 * (len(after) - 1))],
     }
+
+
+def answers(dense: Transformer, changed: Transformer, prompts: Sequence[Int[Tensor, " _"]]) -> dict[str, float]:
+    """Effective tokens (those before the stop token) per second of both models, each with its default recipe, one prompt after the other; none: nothing."""
+    if not prompts:
+        return {}
+    models, tokens, seconds = (dense, changed), [0, 0], [0.0, 0.0]
+    for turn, prompt in enumerate(prompts):
+        for which in (0, 1)[:: 1 if turn % 2 else -1]:
+            begun = time.perf_counter()
+            answer = denoise_all(models[which], prompt[None], default_recipe(models[which])).tokens[0, len(prompt) :]
+            seconds[which] += time.perf_counter() - begun
+            tokens[which] += len(answer_ids(answer.tolist(), dense.config.stop_ids)[0])
+    return {"dense_tokens_per_second": tokens[0] / seconds[0], "tokens_per_second": tokens[1] / seconds[1]}

@@ -147,7 +147,7 @@ class Walker:
             kept = Kept.everything(self.shapes[index])
             if some or fewer or touched:
                 kept = self.cut(stream, targets, index, some, fewer)
-            drop = float("nan") if allowed is None else self.drop(model)
+            drop = self.drop(model)
             if allowed is None or drop <= allowed or share == 0:
                 break
         done.kept.append(kept)

@@ -1,0 +1,36 @@
+"""What a changed model is held against: masks, and how well the dense model fills them."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+
+from mezzotint.evaluation.comparison import Drop, Masked, Quality, drop, judge
+from mezzotint.models.transformer import Transformer
+
+
+class Validation:
+    """Masked versions of samples that nothing is calibrated on."""
+
+    def __init__(self, dense: Transformer, rows: Sequence[Masked]):
+        self.model, self.rows = dense, rows
+
+    @cached_property
+    def dense(self) -> Quality:
+        return judge(self.model, self.rows)
+
+    @cached_property
+    def brief(self) -> "Validation":
+        """One masked version of each sample: the same question for a fraction of the work."""
+        seen: set[int] = set()
+        some = []
+        for batch in self.rows:
+            new = [row for row, sample in enumerate(batch.samples.tolist()) if not (sample in seen or seen.add(sample))]
+            if new:
+                some.append(Masked(*(getattr(batch, field.name)[torch.tensor(new)] for field in dataclasses.fields(batch))))
+        return Validation(self.model, some)
+
+    def drop(self, changed: Transformer, measure: str) -> Drop:
+        """The quality that a changed model has lost."""
+        return drop(judge(changed, self.rows), self.dense, measure)
