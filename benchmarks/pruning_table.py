@@ -17,12 +17,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from machine import stamp
 from rows import Rows
+from torch.nn.functional import kl_div
 
 import mezzotint as mz
 from mezzotint.analysis.sinks import SinkRule
-from mezzotint.evaluation.comparison import Masked, Quality, closeness, drop, judge, masked_rows
+from mezzotint.evaluation.comparison import Masked, Quality, drop, judge, masked_rows
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.evaluation.suite import answer, questions
 from mezzotint.evaluation.tasks import TASKS
@@ -57,20 +59,22 @@ class Judge:
         samples = from_suite(tokenizer, count=args.checks, length=args.sample_length, seed=1, held_out=True)
         self.checks: list[Masked] = masked_rows([(s.ids, s.start, s.end) for s in samples], model.config.mask_id, draws=args.draws, seed=1, batch=32)
         self.asked = {task: questions(task, args.questions // len(TASKS)) for task in TASKS} if args.questions else {}
-        self.dense: Quality = judge(model, self.checks)
+        self.said: list[torch.Tensor] = []
+        self.dense: Quality = judge(model, self.checks, lambda logits: self.said.append(logits.log_softmax(-1)))
 
     def exact_match(self, model: Any) -> dict[str, Any]:
         right = {task: [o.right for o in answer(model, self.tokenizer, examples, self.recipe, batch=self.batch)] for task, examples in self.asked.items()}
         total = [r for rows in right.values() for r in rows]
         return {"exact_match": sum(total) / len(total) if total else None, "by_task": {task: sum(rows) / len(rows) for task, rows in right.items()}}
 
-    def row(self, model: Any, dense: Any, ask: bool = True) -> dict[str, Any]:
+    def row(self, model: Any, ask: bool = True) -> dict[str, Any]:
         """ask: decode the questions too, which takes longer than all the rest."""
-        found = judge(model, self.checks)
+        said, apart = iter(self.said), []
+        found = judge(model, self.checks, lambda logits: apart.append(kl_div(logits.log_softmax(-1), next(said), log_target=True, reduction="none").sum(-1)))
         lost = drop(found, self.dense)
-        quality = {"nll": found.mean, "quality_drop": lost.value, "quality_drop_standard_error": lost.error}
-        exact = self.exact_match(model) if ask else {"exact_match": None}
-        return quality | closeness(model, dense, self.checks) | exact
+        quality = {"nll": found.mean, "quality_drop": lost.value, "quality_drop_standard_error": lost.error, "accuracy": found.accuracy}
+        closeness = {"agreement": 1 - drop(found, self.dense, "agreement").value, "kl": float(torch.cat(apart).mean())}
+        return quality | closeness | (self.exact_match(model) if ask else {"exact_match": None})
 
 
 def main() -> None:
@@ -106,10 +110,10 @@ def main() -> None:
             exact = "" if found["exact_match"] is None else f"  exact match {found['exact_match']:.3f}"
             print(f"{time.monotonic() - begun:6.0f} s  {found['row']:34} {found['quality_drop']:+8.1%}{exact}", file=sys.stderr, flush=True)
 
-    say(dense := rows.row("dense", lambda: judge.row(model, model)))
+    say(dense := rows.row("dense", lambda: judge.row(model)))
     for seed in range(args.seeds):
         samples = from_suite(tokenizer, count=args.samples, length=args.sample_length, seed=100 + seed)
-        judged = functools.partial(judge.row, dense=model, ask=seed < asked)
+        judged = functools.partial(judge.row, ask=seed < asked)
         for sparsity in args.sparsities:
             for method in methods:
                 if method == "magnitude" and seed:

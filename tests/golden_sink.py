@@ -105,11 +105,14 @@ def masses(folder: Path, extra: dict) -> None:
     if "mass" not in extra:
         return
     model = dense(folder)
-    for views, mass in zip(extra["noisy_ids"][:2].long(), extra["mass"][:2], strict=True):
-        for ids, expected in zip(views, mass, strict=True):
+    for sample, views in enumerate(extra["noisy_ids"][:2].long()):
+        for level, ids in enumerate(views):
             seen = HeadMass()
             model.hidden(ids[None], attend=Watched(seen))
-            torch.testing.assert_close(seen.total()[0], expected, atol=1e-4, rtol=0)
+            torch.testing.assert_close(seen.total()[0], extra["mass"][sample, level], atol=1e-4, rtol=0)
+            for name, ours in (("layer_mass", torch.stack(seen.layers).sum(2)[:, 0]), ("head_mass", torch.stack(seen.layers)[:, 0])):
+                if name in extra:
+                    torch.testing.assert_close(ours, extra[name][sample, level], atol=1e-4, rtol=0)
 
 
 def check_dynamics(folder: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoTokenizer
 
 import mezzotint as mz
+from mezzotint.analysis.causal import load_causal, record_causal
 
 TRAINING = Path(__file__).parent.parent / "training"
 BUNDLED = Path(mz.__file__).parent / "bundled"
@@ -20,6 +21,7 @@ data = pytest.importorskip("data")
 train = pytest.importorskip("train")
 checkpoint = pytest.importorskip("checkpoint")
 export = pytest.importorskip("export")
+causal = pytest.importorskip("causal")
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +108,16 @@ def test_a_checkpoint_keeps_weights_and_optimisers(tmp_path):
         optimiser.step()
     assert torch.equal(model.weight, other.weight)
     assert len(list(tmp_path.glob("step-*.safetensors"))) == 1
+
+
+def test_a_causal_twin_is_trained_and_laid_beside(tmp_path, monkeypatch):
+    monkeypatch.setitem(train.PRESETS, "cpu", TINY)
+    monkeypatch.setattr(causal.mz, "load_model", lambda folder: SimpleNamespace(config=train.shape(TINY, AutoTokenizer.from_pretrained(BUNDLED))))
+    monkeypatch.setattr(sys, "argv", ["causal.py", "--out", str(tmp_path), "--minutes", "0.02"])
+    causal.main()
+    _, counters = checkpoint.read(tmp_path)
+    assert counters["step"] > 0
+    model, tokenizer = load_causal(tmp_path)
+    assert model.num_parameters() == train.shape(TINY, tokenizer).parameters()
+    recording = record_causal(model, torch.tensor(tokenizer("The sum of three and four is seven.")["input_ids"]), steps=4)
+    assert not recording.share[..., -1].isnan().any()

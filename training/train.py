@@ -99,13 +99,18 @@ def noise(items: list[Item], generator: torch.Generator, sharpness: float) -> tu
     return masked, weight / weight.sum(1, keepdim=True)
 
 
-def optimisers(model: Transformer, rate: float) -> list[torch.optim.Optimizer]:
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embedding" not in n]
-    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embedding" in n]
+def optimisers(model: torch.nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     return [
         Muon(matrices, lr=rate, weight_decay=0.02),
         torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
+
+
+def scale(step: int, progress: float) -> float:
+    """The share of the highest learning rate: up over the first hundred steps, level, and down to nothing over the second half of the time."""
+    return min(1.0, (step + 1) / 100) * min(1.0, max(0.0, (1 - progress) / 0.5))
 
 
 def share(text: str) -> tuple[str, float]:
@@ -188,7 +193,7 @@ def main() -> None:
             cost = torch.nn.functional.cross_entropy(model.head(rows).float(), ids[masked], reduction="none")
         (cost * weight[masked]).sum().div(len(items)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        rate = min(1.0, (state["step"] + 1) / 100) * min(1.0, max(0.0, (1 - progress()) / 0.5))
+        rate = scale(state["step"], progress())
         for group, lr in zip((g for t in trainers for g in t.param_groups), base, strict=True):
             group["lr"] = lr * rate
         for trainer in trainers:

@@ -123,10 +123,11 @@ def opening(tokenizer: Any) -> list[int]:
 
 def check_length(model: Transformer, ids: Sequence[int]) -> None:
     """Raises ValueError for a prompt behind which no token fits."""
-    _check_reach(model.config, "the prompt", len(ids), 1)
+    check_reach(model.config, "the prompt", len(ids), 1)
 
 
-def _check_reach(config: ModelConfig, what: str, tokens: int, room: int) -> None:
+def check_reach(config: ModelConfig, what: str, tokens: int, room: int) -> None:
+    """Raises ValueError if so many tokens and as much room behind them do not fit the model's context."""
     if tokens + room > config.reach:
         scaling = ample(config, tokens + room)
         raise ValueError(
@@ -286,7 +287,7 @@ def infill(
         raise ValueError(f"max_tokens={recipe.max_tokens} has no meaning when gaps are filled: their sizes are given; leave it out")
     pieces = GAP.split(text)
     canvas, given, masks = gapped(model, tokenizer, text, ends=ends)
-    _check_reach(model.config, "the text with its gaps", canvas.length, 0)
+    check_reach(model.config, "the text with its gaps", canvas.length, 0)
     begun = time.perf_counter()
     tally = Tally(1, recipe)
     for step in denoise(model, canvas, recipe, seed=seed):

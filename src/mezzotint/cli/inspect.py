@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from mezzotint.analysis.causal import load_causal, record_causal
     from mezzotint.analysis.inspection import inspect
     from mezzotint.analysis.page import figures, page
-    from mezzotint.generation import check_length, default_recipe, encode
+    from mezzotint.generation import check_reach, default_recipe, encode
 
     out = Path(args.out)
     if out.is_dir() or not out.parent.is_dir():
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     model, tokenizer = options.load(args)
     ids = encode(tokenizer, question() if args.prompt is None else args.prompt)
     recipe = default_recipe(model).with_(gen_length=args.gen_length, block_length=args.block_length, steps=None, max_tokens=None, early_stop="off")
-    check_length(model, [*ids, *[0] * recipe.gen_length])
+    check_reach(model.config, "the prompt with its answer", len(ids), recipe.gen_length)
     seen = inspect(model, torch.tensor(ids), recipe, watched=args.watched, seed=args.seed)
     text = tokenizer.decode(seen.tokens, skip_special_tokens=False)
     beside = None

@@ -1,7 +1,7 @@
 """How likely a model finds answers, and how far a changed model is from the one it came from, on the same masks (common random numbers)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -103,12 +103,17 @@ def per_sample(values: Float[Tensor, " rows"], samples: Int[Tensor, " rows"]) ->
     return torch.zeros(len(count), dtype=torch.double).index_add(0, place, values.double()) / count
 
 
-def judge(model: Transformer, batches: Sequence[Masked]) -> Quality:
-    """The bound and the likeliest tokens. Each row's mean cost over its k masks is L/k · Σ / L, so its mean over draws is the bound per token."""
+def judge(model: Transformer, batches: Sequence[Masked], look: Callable[[Float[Tensor, "masked vocab"]], None] | None = None) -> Quality:
+    """The bound and the likeliest tokens. Each row's mean cost over its k masks is L/k · Σ / L, so its mean over draws is the bound per token.
+
+    look: is shown each batch's logits at its masked positions.
+    """
     rows, guesses, right, samples = [], [], [], []
     for b in batches:
         logits, target = logits_of(model, b.tokens), b.target[b.masked]
         said = logits[b.masked.to(logits.device)]
+        if look is not None:
+            look(said)
         row, likeliest = b.masked.nonzero()[:, 0], said.argmax(-1).cpu()
         cost = torch.nn.functional.cross_entropy(said, target.to(said.device), reduction="none").cpu()
         rows.append(torch.zeros(len(b.tokens)).index_add(0, row, cost) / b.masked.sum(1))

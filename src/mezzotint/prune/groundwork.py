@@ -111,7 +111,7 @@ class Groundwork:
         self.original, self.dense, self.settings, self.exposures, self.instability = original, dense, settings, exposures, instability
         self.layers = layers_of(dense)
         self.shapes = [shape_of(layer) for layer in self.layers]
-        self.length, self.predicted = settings.canvas(original.config.reach)
+        self.length, self.predicted = settings.canvas(original.config)
         self.orders = orders(dense, exposures, settings, instability, settings.most)
         sizes = [len(units) for units in self.orders.units], [shape.mlp_size for shape in self.shapes]
         self.choices = Choices.of(*sizes, settings.most, settings.rounding(max(sizes[1])), protect)

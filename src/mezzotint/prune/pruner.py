@@ -130,14 +130,13 @@ class SinkAwarePruner:
 
     def check(self, settings: Structured) -> None:
         """Refuse settings that do not fit the model or leave something given without effect."""
-        layers, reach = len(layers_of(self.model)), self.model.config.reach
+        layers = len(layers_of(self.model))
         strange = [layer for layer in settings.protect if not 0 <= layer < layers]
         if strange:
             raise ValueError(f"protect={strange[0]} is not a layer; the model has {layers}")
         if "rule" in self.given and settings.importance != "energy":
             raise ValueError(f"rule has no effect with importance={settings.importance!r}, which weighs all positions alike; choose importance='energy'")
-        if settings.length > reach and settings.length != Structured.length:
-            raise ValueError(f"length={settings.length} does not fit the model's {self.model.config.context}")
+        settings.canvas(self.model.config)
 
     def analyze_attention_dynamics(self, samples: int = 16) -> Analysis:
         """Instability of every head, from `samples` calibration samples of the most common length at ten noise levels."""
@@ -262,8 +261,9 @@ class SinkAwarePruner:
         measure = told.get("measure", Goal.measure)
         lost = drop(changed, dense, measure)
         before, after = size_of(self.model), size_of(pruned)
-        s, c = self.settings, self.model.config
-        length = told.get("length", min(s.length, c.reach))
+        c = self.model.config
+        length = told.get("length") or self.settings.canvas(c)[0]
+        predicted = min(self.settings.predicted, length)
         sizes = stored_bytes(self.model), stored_bytes(pruned)
         found = {
             "measure": measure,
@@ -281,11 +281,11 @@ class SinkAwarePruner:
             "bytes": sizes[1],
             "memory_ratio": sizes[1] / sizes[0],
             "length": length,
-            **speed.compare(self.model, pruned, length=length, predicted=min(s.predicted, length), repeats=repeats),
+            **speed.compare(self.model, pruned, length=length, predicted=predicted, repeats=repeats),
             **speed.answers(self.model, pruned, [sample.ids[: sample.start or len(sample.ids) // 2] for sample in samples[:answers]]),
         }
         if not any(map(packed, pruned.parameters())):
-            work = [flops(c, [shape_of(layer) for layer in layers_of(m)], length, min(s.predicted, length)) for m in (self.model, pruned)]
+            work = [flops(c, [shape_of(layer) for layer in layers_of(m)], length, predicted) for m in (self.model, pruned)]
             found |= {"flops_ratio": work[1] / work[0], "layers": [dataclasses.asdict(shape_of(layer)) for layer in layers_of(pruned)]}
             found |= {"sparsity": sparsity_by_layer(self.model, pruned, list(getattr(pruned, "kept", {})))}
         return found | {name: told[name] for name in ("target_speedup", "quality_drop_threshold") if name in told}

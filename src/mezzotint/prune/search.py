@@ -30,7 +30,7 @@ class Search:
     def __init__(self, pruner: "SinkAwarePruner", settings: Structured, goal: Goal, journal: Journal, tell: Tell):
         self.pruner, self.settings, self.goal, self.journal = pruner, settings, goal, journal
         self.original = pruner.model
-        self.length, self.predicted = settings.canvas(pruner.model.config.reach)
+        self.length, self.predicted = settings.canvas(pruner.model.config)
         self.found: tuple[float, float, Walk] | None = None
         self.history: list[dict[str, Any]] = []
         self.dense, self.dropped = self.thin()

@@ -5,6 +5,7 @@ from typing import Any
 
 from mezzotint.evaluation.comparison import MEASURES
 from mezzotint.fields import check
+from mezzotint.models.config import ModelConfig
 from mezzotint.prune.allocation import ALLOCATIONS
 from mezzotint.prune.importance import IMPORTANCES, RANKINGS
 from mezzotint.prune.refit import REPAIRS
@@ -26,7 +27,8 @@ class Structured:
     most: the largest share of a layer's heads or neurons that may go. multiple: kept neurons are a multiple of it (0: 64 from a width of 2,048 on, else 8).
     allocation: how many go from which layer: "measured" (where the loss found by trying is least for the time it saves) or "uniform".
     drop_layers: also whole layers, those that change their input least, as long as they cost at most half the quality that may be lost.
-    protect: layers that stay as they are. length, predicted: the canvas the speed is meant for, and the positions whose logits a step takes.
+    protect: layers that stay as they are. length, predicted: the canvas the speed is meant for (None: 512, or the model's reach if that is less),
+        and the positions whose logits a step takes.
     cost: "measured" (seconds of a forward here and now, dense and pruned in turn) or "flops". passes: how often the plan may be
     revised towards the speed, and again towards the quality.
     """
@@ -41,7 +43,7 @@ class Structured:
     allocation: str = "measured"
     drop_layers: bool = False
     protect: tuple[int, ...] = ()
-    length: int = 512
+    length: int | None = None
     predicted: int = 32
     cost: str = "measured"
     passes: int = 3
@@ -57,14 +59,16 @@ class Structured:
         if not 0 < self.most < 1:
             raise ValueError(f"most={self.most} must lie between 0 and 1")
         for name, least in (("length", 2), ("predicted", 1), ("passes", 1), ("multiple", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
-        if self.predicted > self.length:
+            if (given := getattr(self, name)) is not None and given < least:
+                raise ValueError(f"{name}={given} must be at least {least}")
+        if self.length is not None and self.predicted > self.length:
             raise ValueError(f"predicted={self.predicted} must be at most length={self.length}")
 
-    def canvas(self, reach: int) -> tuple[int, int]:
-        """`length` and `predicted` on a model that reaches no further than so many tokens."""
-        length = min(self.length, reach)
+    def canvas(self, config: ModelConfig) -> tuple[int, int]:
+        """`length` and `predicted` on a model. Raises ValueError if a given length is beyond its reach."""
+        if self.length is not None and self.length > config.reach:
+            raise ValueError(f"length={self.length} does not fit the model's {config.context}")
+        length = self.length or min(512, config.reach)
         return length, min(self.predicted, length)
 
     def rounding(self, mlp_size: int) -> int:
