@@ -35,7 +35,7 @@ from mezzotint.prune.search import Search
 from mezzotint.prune.settings import Goal, Structured
 from mezzotint.prune.sparsity import Sparsity
 from mezzotint.prune.structure import size_of
-from mezzotint.prune.unstructured import sparsify
+from mezzotint.prune.unstructured import importances, sparsify
 
 CONTROL = "sink-unweighted"
 """The method "sink" with a rule that finds no sink: what is left is noised text and dense activations of all layers at once."""
@@ -114,11 +114,12 @@ def main() -> None:
     for seed in range(args.seeds):
         samples = from_suite(tokenizer, count=args.samples, length=args.sample_length, seed=100 + seed)
         judged = functools.partial(judge.row, ask=seed < asked)
+        weights = Weights(model, Calibration(samples, seed))
         for sparsity in args.sparsities:
             for method in methods:
                 if method == "magnitude" and seed:
                     continue
-                pruned = functools.partial(sparse, model, samples, method, sparsity, seed)
+                pruned = functools.partial(weights, method, sparsity)
                 say(rows.row(f"{method} {sparsity} seed {seed}", lambda p=pruned, judged=judged: judged(p())))
         for ranking in rankings:
             pruner = None
@@ -140,14 +141,23 @@ def main() -> None:
     print(json.dumps(found | settings | {"quick": args.quick, **stamp()}))
 
 
-def sparse(model: Any, samples: tuple, method: str, sparsity: str, seed: int) -> Any:
-    pattern = sparsity if ":" in sparsity else "none"
-    n, _, m = sparsity.partition(":")
-    ratio = int(n) / int(m) if m else float(sparsity)
-    options: dict[str, Any] = {} if method == "magnitude" else {"batch": 16}
-    if method == CONTROL:
-        method, options = "sink", options | {"rule": SinkRule(std=1e6)}
-    return sparsify(model, Calibration(samples, seed), Sparsity(method, ratio, pattern, **options)).model
+class Weights:
+    """Prunes one model's weights by one calibration; what does not depend on the sparsity is found once."""
+
+    def __init__(self, model: Any, calibration: Calibration):
+        self.model, self.calibration = model, calibration
+        self.scores: dict[str, Any] = {}
+
+    def __call__(self, method: str, sparsity: str) -> Any:
+        n, _, m = sparsity.partition(":")
+        options: dict[str, Any] = {} if method == "magnitude" else {"batch": 16}
+        if method == CONTROL:
+            options["rule"] = SinkRule(std=1e6)
+        name = "sink" if method == CONTROL else method
+        settings = Sparsity(name, int(n) / int(m) if m else float(sparsity), sparsity if m else "none", **options)
+        if settings.dense and method not in self.scores:
+            self.scores[method] = importances(self.model, self.calibration, settings)
+        return sparsify(self.model, self.calibration, settings, scores=self.scores.get(method)).model
 
 
 def thinned(pruner: SinkAwarePruner, share: float) -> Any:

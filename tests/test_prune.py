@@ -34,7 +34,7 @@ from mezzotint.prune.settings import PRESETS, Preset, Structured
 from mezzotint.prune.sparsegpt import solve
 from mezzotint.prune.sparsity import METHODS, Sparsity
 from mezzotint.prune.structure import channels, cut, flops, head_units, keep, settle, shape_of, size_of
-from mezzotint.prune.unstructured import sparsify
+from mezzotint.prune.unstructured import importances, sparsify
 
 FLOPS = Structured(cost="flops", length=64, predicted=16)
 SOURCES = {"llada": HERE / "dpad" / "ckpt_llada_tiny", "dream": HERE / "dpad" / "ckpt_dream_tiny"}
@@ -763,3 +763,16 @@ def test_int4_names_a_matrix_that_would_be_skipped():
 def test_an_output_without_a_name_is_refused(capsys):
     assert main(["prune", "--out", "."]) == 2
     assert "out='.' must name a new folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["magnitude", "fisher", "sink"])
+def test_one_calibration_serves_several_ratios(tiny, ids, method):
+    once = importances(tiny["llada"], ids, Sparsity(method))
+    for settings in (Sparsity(method, 0.3), Sparsity(method, 0.5, "2:4")):
+        ours, theirs = (sparsify(tiny["llada"], ids, settings, scores=scores).model for scores in (once, None))
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(mine, other)
+    with pytest.raises(ValueError, match="scores have no effect with method='wanda'"):
+        sparsify(tiny["llada"], ids, Sparsity("wanda"), scores=once)
+    with pytest.raises(ValueError, match="method='sparsegpt' prunes layer by layer"):
+        importances(tiny["llada"], ids, Sparsity("sparsegpt"))

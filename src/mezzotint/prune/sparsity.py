@@ -60,6 +60,11 @@ class Sparsity:
             raise ValueError(f"damping={self.damping} must lie in (0, 1] and batch={self.batch} be at least 1")
         self.refuse_unused(group)
 
+    @property
+    def dense(self) -> bool:
+        """Whether what counts is asked of the dense model alone, not layer by layer behind what was pruned."""
+        return self.method in ("magnitude", *GRADIENTS) or (self.method == "sink" and not self.sequential)
+
     def refuse_unused(self, group: tuple[int, int] | None) -> None:
         """An option that the method would ignore is an error."""
         uses = {

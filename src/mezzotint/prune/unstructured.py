@@ -3,7 +3,7 @@
 Magnitude; movement (arXiv 2005.07683) and its Taylor and Fisher relatives at fixed weights; Wanda (arXiv 2306.11695); SparseGPT (arXiv 2301.00774).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,14 +57,15 @@ def sparsify(
     data: Calibration | Tensor | list,
     settings: Sparsity,
     *,
+    scores: Sequence[dict[str, Tensor]] | None = None,
     journal: Journal | None = None,
     report: Callable[[str, int, int], None] | None = None,
 ) -> Sparsified:
     """Prune every matrix of every layer. The given model stays as it is.
 
-    data: see `Calibration.of`; magnitude does not look at it. journal: keeps finished layers and, where all layers are calibrated at once, the sums so
-    far, so an interrupted run goes on; sums of gradients, as large as the model, are not kept. report(stage, done, total) is called as work is done.
-    Raises ValueError for settings that do not fit the model.
+    data: see `Calibration.of`; magnitude does not look at it. scores: what `importances` has found for these settings, ratio and pattern aside. journal:
+    keeps finished layers and, where all layers are calibrated at once, the sums so far, so an interrupted run goes on; sums of gradients, as large as the
+    model, are not kept. report(stage, done, total) is called as work is done. Raises ValueError for settings that do not fit the model.
     """
     data = Calibration.of(data)
     tell = report or (lambda stage, done, total: None)
@@ -74,13 +75,11 @@ def sparsify(
             group = masks.parse_pattern(settings.pattern)
             if group is not None and linear.in_features % group[1]:
                 raise ValueError(f"pattern={settings.pattern}: a matrix has {linear.in_features} columns, which are not a multiple of {group[1]}")
-    if settings.method == "magnitude":
-        for index, layer in enumerate(work.layers):
-            work.prune(index, {name: linear.weight.float().abs() for name, linear in matrices(layer).items()})
-    elif settings.method in GRADIENTS:
-        work.by_gradients()
-    elif settings.method == "sink" and not settings.sequential:
-        work.at_once()
+    if settings.dense:
+        for index, found in enumerate(scores or work.scores_of_all()):
+            work.prune(index, found)
+    elif scores is not None:
+        raise ValueError(f"scores have no effect with method={settings.method!r}, which prunes layer by layer; leave them out")
     else:
         work.layer_by_layer()
     outcome = {
@@ -91,6 +90,17 @@ def sparsify(
         "fell_back": work.fell_back,
     }
     return Sparsified(work.model, outcome)
+
+
+@no_grad
+def importances(model: Transformer, data: Calibration | Tensor | list, settings: Sparsity) -> list[dict[str, Tensor]]:
+    """How much each weight of each layer counts, for methods that ask the dense model alone: several ratios and patterns then need one calibration.
+
+    As large as the model in fp32. Raises ValueError for methods that prune layer by layer.
+    """
+    if not settings.dense:
+        raise ValueError(f"method={settings.method!r} prunes layer by layer: what counts depends on what has gone before")
+    return list(Work(twin(model), model, Calibration.of(data), settings, Journal(None), lambda stage, done, total: None).scores_of_all())
 
 
 class Work:
@@ -109,8 +119,18 @@ class Work:
         rule = s.rule if s.method in SINK else None
         return exposures(self.dense, self.data, noise=noise, clean=clean, rule=rule, average=s.average, instability=s.instability, batch=s.batch, first=first)
 
-    def at_once(self) -> None:
-        """All layers from dense activations. The journal keeps the sums after every batch of samples."""
+    def scores_of_all(self) -> Iterator[dict[str, Tensor]]:
+        """Every layer's, from the dense model."""
+        if self.settings.method == "magnitude":
+            yield from ({name: linear.weight.float().abs() for name, linear in matrices(layer).items()} for layer in self.layers)
+        elif self.settings.method in GRADIENTS:
+            samples = self.data.samples
+            yield from gradient_scores(self.model, self.exposures(), samples, self.settings.method, lambda done: self.tell("calibration", done, len(samples)))
+        else:
+            yield from self.at_once()
+
+    def at_once(self) -> Iterator[dict[str, Tensor]]:
+        """From dense activations. The journal keeps the sums after every batch of samples."""
         done, stored = self.journal.progress("calibration")
         seen = [Statistic("norm_sum", self.model.device) for _ in self.layers]
         for key, value in stored.items():
@@ -122,14 +142,7 @@ class Work:
             self.journal.advance("calibration", number, {f"{i}/{site}": v for i, s in enumerate(seen) for site, v in s.values.items()})
             self.tell("calibration", number, len(self.data.samples))
         for index, statistic in enumerate(seen):
-            self.prune(index, self.scores(index, statistic, 1))
-
-    def by_gradients(self) -> None:
-        """All layers from the loss of the dense model."""
-        samples = self.data.samples
-        found = gradient_scores(self.model, self.exposures(), samples, self.settings.method, lambda done: self.tell("calibration", done, len(samples)))
-        for index, scores in enumerate(found):
-            self.prune(index, scores)
+            yield self.scores(index, statistic, 1)
 
     def layer_by_layer(self) -> None:
         """Each layer sees what the pruned layers before it give out."""
