@@ -45,7 +45,7 @@ class Part:
 LENGTHS = "plain threshold prefix dual threshold+suffix=dpad:window=32 --gen-length 64 --lengths 128 384 1024 --repeats 2"
 
 PARTS = (
-    Part("pareto-quick", "pareto.py --minutes 3.5", 4.25, plots=True),
+    Part("pareto-quick", "pareto.py --minutes 3.25", 4, plots=True),
     Part("tuning-quick", "tuning.py --minutes 2.5", 3.5, plots=True),
     Part("lengths", f"-m mezzotint bench {LENGTHS} --json", 1.5, plots=True),
     Part("loop-overhead-quick", "loop_overhead.py --samples 6 --json", 1),
@@ -56,7 +56,7 @@ PARTS = (
     Part("attention-operator-quick", "attention_operator.py --quick --json", 1.25),
     Part("long-context-quick", "long_context.py --quick --json", 0.75),
     Part("pruning-table-quick", "pruning_table.py --quick --json", 0.75),
-    Part("structured-speed-quick", "structured_speed.py --quick --json", 1),
+    Part("structured-speed-quick", "structured_speed.py --quick --json", 1.25),
     Part("server-throughput-quick", "server_throughput.py --quick --json", 1.5),
     Part("families-quick", "families.py --quick --json", 0.5),
 )

@@ -1,5 +1,6 @@
 """Pruning: what is removed, what it costs, that the bound on quality holds, and that checkpoints come back as they went."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -776,3 +777,19 @@ def test_one_calibration_serves_several_ratios(tiny, ids, method):
         sparsify(tiny["llada"], ids, Sparsity("wanda"), scores=once)
     with pytest.raises(ValueError, match="method='sparsegpt' prunes layer by layer"):
         importances(tiny["llada"], ids, Sparsity("sparsegpt"))
+
+
+def test_the_writers_of_an_outlier_channel_stay(tiny, ids):
+    """Of a channel far above the others, as LLaDA-8B has one."""
+    model = copy.deepcopy(tiny["llada"])
+    layer, width = layers_of(model)[1], model.config.head_dim
+    with torch.no_grad():
+        layer.attention.out.weight[5, width : 2 * width] *= 300
+        layer.mlp.down.weight[5, 7] *= 300
+    model.requires_grad_(False)
+    for ranking in ("importance", "combined"):
+        settings = dataclasses.replace(FLOPS, ranking=ranking, allocation="uniform")
+        kept = SinkAwarePruner(model, ids, settings=settings).prune(1.6, 9.0).kept[1]
+        assert len(kept.heads) < model.config.heads
+        assert 1 in kept.heads
+        assert 7 in kept.neurons
