@@ -19,7 +19,7 @@ from machine import stamp
 from rows import Rows
 
 import mezzotint as mz
-from mezzotint.evaluation.comparison import closeness, drop, judge, masked_rows
+from mezzotint.evaluation.comparison import drop, judge, judge_beside, masked_rows
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.evaluation.suite import answer, questions
 from mezzotint.evaluation.tasks import TASKS
@@ -56,7 +56,8 @@ def main() -> None:
 
     def row(changed: Any, beside: Any) -> dict[str, Any]:
         """changed, measured in turn with `beside`, the same model unquantised and in the same type; quality against the dense model in fp32."""
-        lost = drop(judge(changed, checks), reference)
+        judged, apart = judge_beside(changed, model, checks)
+        lost = drop(judged, reference)
         right = [o.right for examples in asked.values() for o in answer(changed, tokenizer, examples, recipe, batch=40)]
         sizes = {name: [stored_bytes(part(m)) for m in (changed, beside)] for name, part in (("memory", whole), ("layers_memory", layers))}
         return {
@@ -65,7 +66,8 @@ def main() -> None:
             **speed.compare(beside, changed, length=args.length, repeats=args.repeats),
             "quality_drop": lost.value,
             "quality_drop_standard_error": lost.error,
-            **closeness(changed, model, checks),
+            "agreement": 1 - drop(judged, reference, "agreement").value,
+            "kl": apart,
             "exact_match": sum(right) / len(right) if right else None,
         }
 

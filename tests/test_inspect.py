@@ -10,7 +10,7 @@ from conftest import HERE
 
 import mezzotint as mz
 from mezzotint.analysis import record_generation, record_noise
-from mezzotint.analysis.causal import prefix_share, record_causal
+from mezzotint.analysis.causal import load_causal, prefix_share, record_causal
 from mezzotint.analysis.inspection import inspect
 from mezzotint.analysis.page import colour, page, png
 from mezzotint.cli import main
@@ -145,15 +145,38 @@ def test_pictures_are_png():
     assert png(colour(torch.tensor([[0.0, 1.0], [torch.nan, 0.5]])))[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_inspect_writes_a_page_that_a_browser_shows_without_network(tmp_path, capsys):
+@pytest.fixture
+def sibling(tmp_path, bundled):
+    """A causal checkpoint with the bundled model's vocabulary."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    model, tokenizer = bundled
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": model.config.vocab_size}
+    folder = tmp_path / "causal"
+    LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_sibling_of_the_same_vocabulary_reads_the_very_tokens(bundled, sibling):
+    from mezzotint.cli.inspect import as_read
+
+    model, tokenizer = bundled
+    stop = model.config.stop_ids[0]
+    canvas = torch.tensor([tokenizer.bos_token_id, 20, 21, 30, 31, stop, stop])
+    other = load_causal(sibling)[1]
+    assert as_read(other, tokenizer, canvas, model.config.stop_ids, 3).tolist() == [tokenizer.bos_token_id, 20, 21, 30, 31]
+
+
+def test_inspect_writes_a_page_that_a_browser_shows_without_network(tmp_path, capsys, sibling):
     out = tmp_path / "report.html"
-    assert (
-        main(
-            ["inspect", "--gen-length", "16", "--block-length", "8", "--watched", "4", "--prompt", "Copy these words: amber coral", "--out", str(out), "--json"]
-        )
-        == 0
-    )
-    assert json.loads(capsys.readouterr().out)["steps"] == 4
+    few = ["--gen-length", "16", "--block-length", "8", "--watched", "4", "--prompt", "Copy these words: amber coral"]
+    assert main(["inspect", *few, "--beside", str(sibling), "--out", str(out), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["steps"] == 4
+    assert set(said["beside"]) == set(said["figures"])
+    assert main(["inspect", "--gen-length", "4096", "--out", str(out)]) == 2
+    assert "the prompt with its answer has 4" in capsys.readouterr().err
     assert "http" not in out.read_text()
     assert "prune --ranking instability</code> removes first" in out.read_text()
     assert main(["inspect", "--out", str(tmp_path / "no" / "x.html")]) == 2

@@ -15,7 +15,8 @@ import mezzotint as mz
 from mezzotint.analysis import SinkRule, compute_sink_instability, dynamics, record_generation, record_noise
 from mezzotint.cli import main
 from mezzotint.describing import describe
-from mezzotint.evaluation.comparison import MEASURES, Quality, closeness, drop, judge, masked_rows
+from mezzotint.evaluation import comparison
+from mezzotint.evaluation.comparison import MEASURES, Quality, drop, judge, judge_beside, masked_rows
 from mezzotint.evaluation.likelihood import bound
 from mezzotint.kernels.column_mass import column_mass
 from mezzotint.models.bitmask import pack, unpack
@@ -29,9 +30,9 @@ from mezzotint.prune.checkpoint import save, weights_bytes
 from mezzotint.prune.importance import Ranking, removal_order
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import layers_of, matrices, replace, sparsity_of, twin
-from mezzotint.prune.pruner import SinkAwarePruner, ThresholdError
+from mezzotint.prune.pruner import QuantisedError, SinkAwarePruner, ThresholdError
 from mezzotint.prune.refit import Moments, refit
-from mezzotint.prune.settings import PRESETS, Preset, Structured
+from mezzotint.prune.settings import PRESETS, Goal, Preset, Structured
 from mezzotint.prune.sparsegpt import solve
 from mezzotint.prune.sparsity import METHODS, Sparsity
 from mezzotint.prune.structure import channels, cut, flops, head_units, keep, settle, shape_of, size_of
@@ -474,7 +475,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tiny, ids, tmp_path, method):
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
     assert ("calibration", 1) not in stages or method != "sink"
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match=f"holds an interrupted run with m='{method}'"):
         Journal(tmp_path / "j", {"m": "another"})
     journal.finish()
     assert not (tmp_path / "j").exists()
@@ -557,7 +558,9 @@ def test_the_bound_agrees_with_the_one_of_the_evaluation(bundled):
     ours = judge(model, rows).mean * (sample.end - sample.start)
     theirs = bound(model, sample.ids[: sample.end], sample.start, samples=64)
     assert ours == pytest.approx(theirs, rel=0.5)
-    assert closeness(model, model, rows) == {"agreement": 1.0, "kl": pytest.approx(0, abs=1e-6)}
+    same, apart = judge_beside(model, model, rows)
+    assert drop(same, judge(model, rows), "agreement").value == 0
+    assert apart == pytest.approx(0, abs=1e-6)
 
 
 def test_masks_are_the_same_for_every_model_and_count():
@@ -710,7 +713,7 @@ def test_what_would_be_ignored_is_refused(tiny, ids):
 def test_noise_and_rule_hold_for_single_weights_too(tiny, ids, monkeypatch):
     seen = []
     monkeypatch.setattr("mezzotint.prune.pruner.sparsify", lambda model, data, settings, **rest: seen.append(settings))
-    pruner = SinkAwarePruner(tiny["llada"], ids, settings=dataclasses.replace(FLOPS, importance="energy"), noise="uniform", rule=SinkRule("epsilon"))
+    pruner = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS, noise="uniform", rule=SinkRule("epsilon"))
     with pytest.raises(AttributeError):
         pruner.prune(preset="paper")
     assert (seen[0].noise, seen[0].rule) == ("uniform", SinkRule("epsilon"))
@@ -793,3 +796,67 @@ def test_the_writers_of_an_outlier_channel_stay(tiny, ids):
         assert len(kept.heads) < model.config.heads
         assert 1 in kept.heads
         assert 7 in kept.neurons
+
+
+def test_a_brief_look_sees_few_masks_and_many(tiny, ids):
+    """One version of each sample, spread over the levels as all of them together are."""
+    pruner = SinkAwarePruner(tiny["llada"], ids, validation_data=ids.repeat(3, 1), settings=FLOPS)
+    shares = [torch.cat([b.masked.double().mean(1) for b in v.rows]) for v in (pruner.validation, pruner.validation.brief)]
+    assert len(shares[0]) == 4 * len(shares[1])
+    assert float(shares[1].mean()) == pytest.approx(float(shares[0].mean()), abs=0.05)
+
+
+def test_logits_are_asked_in_pieces(tiny, ids, monkeypatch):
+    for model in tiny.values():
+        rows = masked_rows([(row, 0, 32) for row in ids], model.config.mask_id)
+        whole = judge(model, rows)
+        monkeypatch.setattr(comparison, "PIECE", 7)
+        pieces = judge(model, rows)
+        assert torch.equal(whole.guesses, pieces.guesses)
+        torch.testing.assert_close(whole.nll, pieces.nll)
+        monkeypatch.undo()
+
+
+def test_a_protected_layer_is_not_touched(tiny, ids):
+    pruned = SinkAwarePruner(tiny["llada"], ids, settings=dataclasses.replace(FLOPS, protect=(1,))).prune(1.2, 9.0)
+    assert any(len(kept.neurons) < tiny["llada"].config.mlp_size for kept in pruned.kept.values())
+    before, after = (dict(layers_of(m)[1].named_parameters()) for m in (tiny["llada"], pruned))
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert not any(after[name].any() for name in set(after) - set(before))  # biases that the other layers have
+
+
+def test_a_journal_of_other_settings_is_refused(tiny, ids, tmp_path):
+    journal = Journal(tmp_path / "j")
+    sparsify(tiny["llada"], ids, Sparsity("magnitude", 0.3), journal=journal)
+    with pytest.raises(ValueError, match="holds an interrupted run with sparsity="):
+        sparsify(tiny["llada"], ids, Sparsity("magnitude", 0.7), journal=journal)
+    pruner = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS)
+    pruner.prune(1.1, 9.0, journal=Journal(tmp_path / "k"))
+    with pytest.raises(ValueError, match="holds an interrupted run with goal="):
+        pruner.prune(1.4, 9.0, journal=Journal(tmp_path / "k"))
+
+
+def test_what_fails_at_once_leaves_no_journal(tiny, ids, tmp_path):
+    journal = Journal(tmp_path / "j")
+    with pytest.raises(ValueError, match="not a multiple"), journal.held():
+        sparsify(tiny["llada"], ids, Sparsity("magnitude", 3 / 7, "3:7"), journal=journal)
+    assert not (tmp_path / "j").exists()
+
+
+def test_samples_beyond_the_models_reach_are_refused(tiny):
+    reach = tiny["llada"].config.reach
+    with pytest.raises(ValueError, match=f"sample 0 has {reach + 1} tokens"):
+        SinkAwarePruner(tiny["llada"], torch.full((8, reach + 1), 5), settings=FLOPS)
+
+
+def test_pruning_leaves_room_for_what_quantisation_costs(tiny, ids):
+    pytest.importorskip("torchao", reason="needs the extra `quant`")
+    pruner = SinkAwarePruner(tiny["llada"], ids, settings=FLOPS)
+    alone = pruner.validation.drop(mz.quantise(tiny["llada"], "int8-weight"), "agreement").value
+    preset = Preset("", FLOPS, Goal(1.3, alone + 0.05, "agreement"), quantise="int8-weight")
+    pruned = pruner.prune(preset=preset)
+    assert pruned.report["quality_drop"] <= 0.05 + 1e-9
+    assert pruned.report["quality_drop_threshold"] == alone + 0.05
+    assert pruned.report["speedup_quantised"] > 0
+    with pytest.raises(QuantisedError, match="quantise=int8-weight alone costs"):
+        pruner.prune(preset=Preset("", FLOPS, Goal(1.3, 1e-9, "nll"), quantise="int8-weight"))

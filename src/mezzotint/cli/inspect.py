@@ -1,9 +1,14 @@
 """Where a model's attention goes over a run: sinks, head patterns, attention to the suffix, as one HTML page that needs no network."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mezzotint.cli import options
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,13 +41,12 @@ def run(args: argparse.Namespace) -> int:
     model, tokenizer = options.load(args)
     ids = encode(tokenizer, question() if args.prompt is None else args.prompt)
     recipe = default_recipe(model).with_(gen_length=args.gen_length, block_length=args.block_length, steps=None, max_tokens=None, early_stop="off")
-    check_reach(model.config, "the prompt with its answer", len(ids), recipe.gen_length)
+    check_reach(model.config, "the prompt with its answer", len(ids) + recipe.gen_length, 0)
     seen = inspect(model, torch.tensor(ids), recipe, watched=args.watched, seed=args.seed)
     text = tokenizer.decode(seen.tokens, skip_special_tokens=False)
     beside = None
     if sibling is not None:
-        other = torch.tensor(sibling[1](tokenizer.decode(seen.tokens, skip_special_tokens=True))["input_ids"])
-        beside = str(args.beside), record_causal(sibling[0], other)
+        beside = str(args.beside), record_causal(sibling[0], as_read(sibling[1], tokenizer, seen.tokens, model.config.stop_ids, len(ids)))
     title = args.model or "bundled model"
     steps = f"{len(seen.blocks)} of {recipe.blocks * recipe.steps_per_block} steps"
     settings = f"{len(ids)} tokens of prompt, gen_length {recipe.gen_length}, block_length {recipe.block_length}, {steps}"
@@ -53,6 +57,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"written to {out}")
     return 0
+
+
+def as_read(theirs: Any, ours: Any, tokens: "Tensor", stop_ids: Sequence[int], start: int) -> "Tensor":
+    """The finished canvas for an autoregressive model: the same tokens up to the first stop if it has the same vocabulary, else their text in its own."""
+    from mezzotint.generation import answer_ids
+
+    if theirs.get_vocab() == ours.get_vocab():
+        kept, _ = answer_ids(tokens[start:].tolist(), stop_ids)
+        return tokens[: start + len(kept)]
+    return tokens.new_tensor(theirs(ours.decode(tokens, skip_special_tokens=True))["input_ids"])
 
 
 def question() -> str:

@@ -5,7 +5,6 @@ An interrupted run goes on where it was when the same command is given again; ca
 
 import argparse
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from mezzotint.evaluation.predictions import weights_digest
     from mezzotint.models.loading import folder_of
     from mezzotint.models.quantised import quantise
+    from mezzotint.prune.calibration import digest
     from mezzotint.prune.checkpoint import check_recorded, save
     from mezzotint.prune.journal import Journal
     from mezzotint.prune.pruner import SinkAwarePruner, ThresholdError
@@ -82,13 +82,14 @@ def run(args: argparse.Namespace) -> int:
     if preset.quantise:
         quantise(model, preset.quantise, layers=1)  # what is not possible is said before anything is begun
     samples = calibration(args, tokenizer)
-    data = hashlib.sha256(b"".join(sample.ids.numpy().tobytes() for part in samples for sample in part)).hexdigest()
-    identity = {"data": data, "weights": weights_digest(model), "version": mezzotint.__version__}
+    pruner = SinkAwarePruner(model, list(samples[0]), validation_data=list(samples[1]), seed=args.seed)
+    if preset.structured:
+        pruner.check(preset.structured)
+    identity = {"version": mezzotint.__version__, "data": digest([*samples[0], *samples[1]]), "weights": weights_digest(model)}
     identity |= {k: v for k, v in vars(args).items() if k not in (*AFTERWARDS, *(["quality_drop_threshold", "measure"] if preset.sparsity else []))}
     if preset.structured and preset.quantise == "int4-weight":
         identity["quantise"] = preset.quantise  # widths are rounded for it
     journal = Journal(out.with_name(out.name + ".journal"), identity)
-    pruner = SinkAwarePruner(model, list(samples[0]), validation_data=list(samples[1]), seed=args.seed)
     with journal.held(), bar() as progress:
         tasks: dict[str, Any] = {}
 
@@ -99,13 +100,9 @@ def run(args: argparse.Namespace) -> int:
         try:
             smaller = pruner.prune(None, args.quality_drop_threshold, measure=args.measure, preset=preset, strict=args.strict, journal=journal, report=tell)
         except ThresholdError as error:
-            quantised = args.quantise and "quantise" not in identity
-            again = "with a looser bound" if preset.sparsity else "without --strict" if args.strict else "without --quantise" if quantised else ""
-            hint = f", and the same command {again} goes on from it" if again else ""
-            raise ValueError(f"{error}; nothing was written. {journal.folder} keeps what was computed{hint}") from None
-    report = smaller.report | {"model": args.model or "bundled", "preset": args.preset}
-    details = {"kept": {str(layer): dataclasses.asdict(k) for layer, k in smaller.kept.items()}}
-    save(smaller, out, source=args.model, report=report | details)
+            raise ValueError(f"{error}; nothing was written{remedy(error, args, journal.folder, bool(preset.sparsity), 'quantise' in identity)}") from None
+    report = smaller.report | {"model": args.model or "bundled", "preset": args.preset or (None if preset.sparsity else "balanced")}
+    save(smaller, out, source=args.model, report=report)
     journal.finish()
     report["out"] = str(out)
     if args.json:
@@ -113,6 +110,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         show(report)
     return 0
+
+
+def remedy(error: Exception, args: argparse.Namespace, folder: Path | None, sparse: bool, rounded: bool) -> str:
+    """What to do about a bound that would be passed: which change of the command goes on from the journal. rounded: the plan depends on the quantisation."""
+    from mezzotint.prune.pruner import QuantisedError
+
+    if folder is None or not folder.exists():
+        return ""
+    if isinstance(error, QuantisedError):
+        again = "without --quantise" if args.quantise and not rounded else "with a looser bound" if sparse else ""
+    else:
+        again = "with a looser bound" if sparse else "without --strict"
+    return f". {folder} keeps what was computed" + (f", and the same command {again} goes on from it" if again else "")
 
 
 def chosen(args: argparse.Namespace) -> "Preset":
@@ -185,7 +195,7 @@ def show(report: dict[str, Any]) -> None:
     )
     if "quality_drop_quantised" in report:
         lost = f"{report['quality_drop_quantised']:+.2%} ± {report['quality_drop_quantised_standard_error']:.2%}"
-        table.add_row("once quantised", lost)
+        table.add_row("once quantised", f"{lost}, {report['speedup_quantised']:.2f}× the speed")
     if bound is None:
         lost = report.get("quality_drop_quantised", report["quality_drop"])
         table.add_row("", f"the {LOST[report['measure']]} changed by {lost:+.1%}, with no limit set: give --quality-drop-threshold to set one")

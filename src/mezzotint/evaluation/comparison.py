@@ -1,7 +1,7 @@
 """How likely a model finds answers, and how far a changed model is from the one it came from, on the same masks (common random numbers)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,16 +56,24 @@ def masked_rows(samples: Sequence[tuple[Int[Tensor, " _"], int, int]], mask_id: 
 
 
 @torch.no_grad()
-def logits_of(model: Transformer | Guided, tokens: Int[Tensor, "b n"], first: int = 0) -> Float[Tensor, "b m vocab"]:
-    """What the model says of positions first.. (m of them), fp32, on its device."""
-    at = torch.arange(tokens.shape[1])
-    return model(tokens.to(next(model.parameters()).device), at, predict=at[first:]).float()
-
-
 def costs(model: Transformer | Guided, tokens: Int[Tensor, "b n"], target: Int[Tensor, "b n"], first: int = 0) -> Float[Tensor, "b m"]:
     """-log p of the target at positions first.. (m of them) given the masked canvas, fp32, on the host."""
-    logits = logits_of(model, tokens, first)
-    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), target[:, first:].to(logits.device), reduction="none").cpu()
+    device = next(model.parameters()).device
+    at = torch.arange(tokens.shape[1])
+    logits = model(tokens.to(device), at, predict=at[first:])
+    return torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), target[:, first:].to(device), reduction="none").cpu()
+
+
+PIECE = 2048
+"""Masked positions whose logits are held at once."""
+
+
+def said(model: Transformer, batch: Masked) -> Iterator[Float[Tensor, "piece vocab"]]:
+    """The logits at the masked positions, row after row, fp32, on the model's device."""
+    row, place = (index.to(model.device) for index in batch.masked.nonzero(as_tuple=True))
+    hidden = model.hidden(batch.tokens.to(model.device))[row, (place - model.config.shift).clamp_min(0)]
+    for some in hidden.split(PIECE):
+        yield model.head(some).float()
 
 
 @dataclass(frozen=True)
@@ -103,24 +111,41 @@ def per_sample(values: Float[Tensor, " rows"], samples: Int[Tensor, " rows"]) ->
     return torch.zeros(len(count), dtype=torch.double).index_add(0, place, values.double()) / count
 
 
-def judge(model: Transformer, batches: Sequence[Masked], look: Callable[[Float[Tensor, "masked vocab"]], None] | None = None) -> Quality:
+@torch.no_grad()
+def judge(model: Transformer, batches: Sequence[Masked], look: Callable[[Float[Tensor, "piece vocab"]], None] | None = None) -> Quality:
     """The bound and the likeliest tokens. Each row's mean cost over its k masks is L/k · Σ / L, so its mean over draws is the bound per token.
 
-    look: is shown each batch's logits at its masked positions.
+    look: is shown the logits at all masked positions, piece after piece.
     """
     rows, guesses, right, samples = [], [], [], []
     for b in batches:
-        logits, target = logits_of(model, b.tokens), b.target[b.masked]
-        said = logits[b.masked.to(logits.device)]
-        if look is not None:
-            look(said)
-        row, likeliest = b.masked.nonzero()[:, 0], said.argmax(-1).cpu()
-        cost = torch.nn.functional.cross_entropy(said, target.to(said.device), reduction="none").cpu()
-        rows.append(torch.zeros(len(b.tokens)).index_add(0, row, cost) / b.masked.sum(1))
-        guesses.append(likeliest)
-        right.append(likeliest == target)
+        target, row = b.target[b.masked], b.masked.nonzero()[:, 0]
+        paid, likeliest, first = [], [], 0
+        for logits in said(model, b):
+            if look is not None:
+                look(logits)
+            wanted = target[first : first + len(logits)].to(logits.device)
+            paid.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none").cpu())
+            likeliest.append(logits.argmax(-1).cpu())
+            first += len(logits)
+        rows.append(torch.zeros(len(b.tokens)).index_add(0, row, torch.cat(paid)) / b.masked.sum(1))
+        guesses.append(torch.cat(likeliest))
+        right.append(guesses[-1] == target)
         samples.append(b.samples[row])
     return Quality(per_sample(torch.cat(rows), torch.cat([b.samples for b in batches])), *map(torch.cat, (guesses, right, samples)))
+
+
+@torch.no_grad()
+def judge_beside(changed: Transformer, dense: Transformer, batches: Sequence[Masked]) -> tuple[Quality, float]:
+    """A changed model's quality, and its mean KL from the dense one, KL(dense || changed), at the masked positions, in nats."""
+    theirs = (logits.log_softmax(-1) for b in batches for logits in said(dense, b))
+    apart: list[Tensor] = []
+
+    def look(logits: Tensor) -> None:
+        apart.append(torch.nn.functional.kl_div(logits.log_softmax(-1), next(theirs), log_target=True, reduction="none").sum(-1).cpu())
+
+    quality = judge(changed, batches, look)
+    return quality, float(torch.cat(apart).double().mean())
 
 
 MEASURES = ("nll", "ppl", "accuracy", "agreement")
@@ -149,15 +174,3 @@ def drop(changed: Quality, dense: Quality, measure: str = "nll") -> Drop:
     count, mean = int(sample.max()) + 1, float(lost.mean())
     scatter = torch.zeros(count, dtype=torch.double).index_add(0, sample, lost - mean).norm() / len(lost)
     return Drop(mean, float(scatter) * math.sqrt(count / (count - 1)) if count > 1 else 0.0)
-
-
-@torch.no_grad()
-def closeness(changed: Transformer, dense: Transformer, batches: Sequence[Masked]) -> dict[str, float]:
-    """agreement: share of masked positions with the same likeliest token; kl: mean KL(dense || changed) there, in nats."""
-    same = divergence = count = 0.0
-    for b in batches:
-        ours, theirs = (logits_of(m, b.tokens).cpu()[b.masked] for m in (changed, dense))
-        same += float((ours.argmax(-1) == theirs.argmax(-1)).sum())
-        divergence += float(torch.nn.functional.kl_div(ours.log_softmax(-1), theirs.log_softmax(-1), log_target=True, reduction="sum"))
-        count += len(ours)
-    return {"agreement": same / count, "kl": divergence / count}

@@ -1,5 +1,6 @@
 """What importance is measured on: token ids, the span that noise may mask, and the noise."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from mezzotint.analysis.recording import masked_at, noise_level, total_mass
 from mezzotint.analysis.sinks import SinkRule, transience
+from mezzotint.models.config import ModelConfig
 from mezzotint.models.transformer import Transformer
 
 NOISES = ("steps", "uniform")
@@ -88,12 +90,23 @@ class Calibration:
         return torch.stack(views)
 
 
-def check_ids(samples: Sequence[Sample], vocab_size: int) -> None:
-    """Refuse ids that the model has no embedding for."""
+def check_samples(samples: Sequence[Sample], config: ModelConfig) -> None:
+    """Refuse ids that the model has no embedding for, and samples beyond its reach."""
+    vocab_size = config.vocab_size
     for number, sample in enumerate(samples):
+        if len(sample.ids) > config.reach:
+            raise ValueError(f"sample {number} has {len(sample.ids)} tokens, more than the model's {config.context}")
         strange = sample.ids[(sample.ids < 0) | (sample.ids >= vocab_size)]
         if len(strange):
             raise ValueError(f"sample {number} holds the token id {int(strange[0])}; accepted: 0 to {vocab_size - 1}, the model's vocabulary")
+
+
+def digest(samples: Sequence[Sample]) -> str:
+    """Tells samples from others."""
+    found = hashlib.sha256()
+    for sample in samples:
+        found.update(f"{len(sample.ids)} {sample.start} {sample.end} ".encode() + sample.ids.numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A model as a checkpoint folder that `load` reads back, in its family's own words; written whole or not at all."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -24,8 +25,6 @@ LAYER_COUNTS = ("n_layers", "num_hidden_layers")
 COPIED = (".json", ".jinja", ".txt", ".model")
 WRITTEN = ("config.json", "model.safetensors.index.json", "pruning.json")
 SHARD = 4 * 2**30
-COMPACT_FROM = 0.25
-"""Share of zeros from which a matrix is stored as a bitmask."""
 
 
 def save(
@@ -45,6 +44,8 @@ def save(
     """
     told = getattr(model, "report", {})
     report = report or told or None
+    if report is not None and (kept := getattr(model, "kept", {})):
+        report = report | {"kept": {str(layer): dataclasses.asdict(units) for layer, units in kept.items()}}
     quantise = quantise or told.get("quantise")
     if compact is None:
         compact = bool(told.get("compact"))
@@ -106,14 +107,14 @@ def configuration(model: Transformer, raw: dict[str, Any], quantise: str | None)
 
 
 def stored(model: Transformer, raw: dict[str, Any], compact: bool) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor under its name in the checkpoint."""
+    """Every tensor under its name in the checkpoint. compact: matrices whose zeros take more than a bit for each of their weights are stored as bitmasks."""
     family = family_of(raw)
     weights = dict(model.named_parameters(remove_duplicate=False))
     for ours, theirs in (translate(family, model.config) | biases(family, model.config)).items():
         weight = weights[ours].detach().cpu()
         if packed(weight):
             raise ValueError(f"{ours} is quantised; save the model before it is quantised and give quantise=... here")
-        if compact and ours.startswith("layers.") and weight.ndim == 2 and float((weight == 0).double().mean()) >= COMPACT_FROM:
+        if compact and ours.startswith("layers.") and weight.ndim == 2 and float((weight == 0).double().mean()) > 1 / (8 * weight.element_size()):
             for ending, tensor in pack(weight).items():
                 yield theirs + ending, tensor
         else:

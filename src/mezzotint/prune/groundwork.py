@@ -109,6 +109,7 @@ class Groundwork:
         tell: Tell,
     ):
         self.original, self.dense, self.settings, self.exposures, self.instability = original, dense, settings, exposures, instability
+        self.protect = protect
         self.layers = layers_of(dense)
         self.shapes = [shape_of(layer) for layer in self.layers]
         self.length, self.predicted = settings.canvas(original.config)

@@ -21,22 +21,37 @@ class Journal:
         self.folder = folder
         if folder is None:
             return
-        text = json.dumps(settings or {}, sort_keys=True)
-        marker = folder / "settings.json"
-        if marker.exists() and marker.read_text(encoding="utf-8") != text:
-            raise ValueError(f"{folder} holds an interrupted run with other settings; delete it, or repeat the run with {marker.read_text(encoding='utf-8')}")
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(marker, text)
+        self.claim("settings", settings or {})
+
+    def claim(self, name: str, settings: dict[str, Any]) -> None:
+        """What is kept from here on belongs to these settings. Raises ValueError, naming the first that differs, if the folder holds a run with others."""
+        if self.folder is None:
+            return
+        marker, now = self.folder / f"{name}.json", json.loads(json.dumps(settings))
+        kept = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else now
+        differ = [option for option in {**kept, **now} if kept.get(option) != now.get(option)]
+        if differ:
+            option = differ[0]
+            raise ValueError(
+                f"{self.folder} holds an interrupted run with {option}={kept.get(option)!r}, this one has {now.get(option)!r}; delete it, or repeat that run"
+            )
+        write_text(marker, json.dumps(now))
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """For one run alone. Raises ValueError if another holds it."""
+        """For one run alone; what fails before anything was finished leaves no journal. Raises ValueError if another run holds it."""
         if self.folder is None:
             yield
             return
         with (self.folder / "lock").open("w") as file:
             lock(file, self.folder)
-            yield
+            try:
+                yield
+            except BaseException:
+                if not any(self.folder.glob("*.safetensors")):
+                    self.finish()
+                raise
 
     def put(self, name: str, tensors: dict[str, Tensor], info: dict[str, Any] | None = None) -> None:
         if self.folder is None:

@@ -104,7 +104,8 @@ class Stream:
 
     def advance(self) -> None:
         """Every batch through the current layer, as it is now."""
-        self.x = [self.run(number) for number in range(len(self.x))]
+        for number in range(len(self.x)):
+            self.x[number] = self.run(number)
         self.index += 1
 
 

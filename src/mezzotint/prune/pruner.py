@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from mezzotint.analysis.dynamics import Dynamics
 from mezzotint.analysis.recording import Recording, record_noise
 from mezzotint.analysis.sinks import SinkRule
-from mezzotint.evaluation.comparison import Drop, closeness, drop, judge, masked_rows
+from mezzotint.evaluation.comparison import Drop, drop, judge, judge_beside, masked_rows
+from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.models.quantised import GROUP, packed, quantise, stored_bytes
 from mezzotint.models.transformer import Transformer
 from mezzotint.prune import speed
-from mezzotint.prune.calibration import NOISES, Calibration, Exposure, check_ids, exposures, spans
+from mezzotint.prune.calibration import NOISES, Calibration, Exposure, check_samples, digest, exposures, spans
 from mezzotint.prune.groundwork import Groundwork, Tell, relative
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import layers_of, matrices
@@ -70,10 +71,14 @@ class ThresholdError(ValueError):
     """The quality that may be lost would be passed, or, with strict=True, the speed could not be reached within it."""
 
 
-def check_bound(bound: float | None, measure: str, lost: Drop, what: str) -> None:
-    """Raises ThresholdError if the loss passes the bound; what: how the error begins to say so."""
+class QuantisedError(ThresholdError):
+    """It is quantisation that would pass the bound."""
+
+
+def check_bound(bound: float | None, measure: str, lost: Drop, what: str, error: type[ThresholdError] = ThresholdError) -> None:
+    """Raises the error if the loss passes the bound; what: how it begins to say so."""
     if bound is not None and not lost.value <= bound:
-        raise ThresholdError(f"quality_drop_threshold={bound} would be passed: {what} {lost.value:.3f} ({measure})")
+        raise error(f"quality_drop_threshold={bound} would be passed: {what} {lost.value:.3f} ({measure})")
 
 
 class SinkAwarePruner:
@@ -120,10 +125,11 @@ class SinkAwarePruner:
             raise ValueError(f"noise={noise!r} is unknown; accepted: auto, {', '.join(NOISES)}")
         self.given: dict[str, Any] = ({} if rule is None else {"rule": rule}) | ({} if noise == "auto" else {"noise": noise})
         self.check(self.settings)
-        check_ids(self.data.samples, model.config.vocab_size)
-        check_ids(checked, model.config.vocab_size)
+        check_samples([*self.data.samples, *checked], model.config)
         self.noise = noise if noise != "auto" else "uniform" if model.config.family == "dream" else "steps"
         self.validation = Validation(model, masked_rows([(s.ids, s.start, s.end) for s in checked], model.config.mask_id, draws=draws, seed=seed, batch=batch))
+        data = {"calibration": digest(self.data.samples), "validation": digest(checked), "weights": weights_digest(model)}
+        self.identity = data | {"noise": self.noise, "draws": draws, "views": views, "seed": seed}
         self._analyses: dict[int, Analysis] = {}
         self._exposures: dict[bool, list[Exposure]] = {}
         self._ground: tuple[tuple[Structured, list[int]], Groundwork] | None = None
@@ -134,8 +140,8 @@ class SinkAwarePruner:
         strange = [layer for layer in settings.protect if not 0 <= layer < layers]
         if strange:
             raise ValueError(f"protect={strange[0]} is not a layer; the model has {layers}")
-        if "rule" in self.given and settings.importance != "energy":
-            raise ValueError(f"rule has no effect with importance={settings.importance!r}, which weighs all positions alike; choose importance='energy'")
+        if settings.grouping != Structured.grouping and all(shape_of(layer).heads == shape_of(layer).kv_heads for layer in layers_of(self.model)):
+            raise ValueError(f"grouping={settings.grouping!r} has no effect on this model, whose heads have keys of their own; leave it out")
         settings.canvas(self.model.config)
 
     def analyze_attention_dynamics(self, samples: int = 16) -> Analysis:
@@ -183,21 +189,41 @@ class SinkAwarePruner:
         else:
             settings = wanted.structured or self.settings
             self.check(settings)
+            if "rule" in self.given and settings.importance != "energy":
+                raise ValueError(f"rule has no effect with importance={settings.importance!r}, which weighs all positions alike; choose importance='energy'")
             if wanted.quantise == "int4-weight":
                 widest = max(shape_of(layer).mlp_size for layer in layers_of(self.model))
                 settings = dataclasses.replace(settings, multiple=math.lcm(settings.rounding(widest), GROUP))
-            pruned = self._structured(settings, goal, strict, kept_so_far, tell)
+            pruned = self._structured(settings, goal, self._reserve(wanted.quantise, goal), strict, kept_so_far, tell)
         if wanted.quantise:
-            told = pruned.report
-            lost = self.validation.drop(quantise(pruned, wanted.quantise), told["measure"])
-            check_bound(told["quality_drop_threshold"], told["measure"], lost, f"with quantise={wanted.quantise} the loss is")
-            told |= {"quality_drop_quantised": lost.value, "quality_drop_quantised_standard_error": lost.error}
+            pruned.report |= self._quantised(pruned, wanted.quantise)
         pruned.report |= {"compact": wanted.compact, "quantise": wanted.quantise}
         return pruned
 
-    def _structured(self, settings: Structured, goal: Goal, strict: bool, journal: Journal, tell: Tell) -> Pruned:
-        search = Search(self, settings, goal, journal, tell)
+    def _reserve(self, scheme: str | None, goal: Goal) -> float:
+        """What quantising the dense model loses, which pruning must leave of the bound. Raises QuantisedError if it is all of it."""
+        if scheme is None:
+            return 0.0
+        lost = self.validation.drop(quantise(self.model, scheme), goal.measure)
+        check_bound(goal.quality_drop_threshold, goal.measure, lost, f"quantise={scheme} alone costs", QuantisedError)
+        return max(0.0, lost.value)
+
+    def _quantised(self, pruned: Transformer, scheme: str) -> dict[str, float]:
+        """Loss and speed of what will be loaded. Raises QuantisedError if the bound is passed."""
+        told, small = pruned.report, quantise(pruned, scheme)
+        lost = self.validation.drop(small, told["measure"])
+        check_bound(told["quality_drop_threshold"], told["measure"], lost, f"with quantise={scheme} the loss is", QuantisedError)
+        length, predicted = self.settings.canvas(self.model.config)
+        times = speed.compare(self.model, small, length=told.get("length", length), predicted=min(predicted, told.get("length", length)), repeats=5)
+        return {"quality_drop_quantised": lost.value, "quality_drop_quantised_standard_error": lost.error, "speedup_quantised": times["speedup"]}
+
+    def _structured(self, settings: Structured, goal: Goal, reserve: float, strict: bool, journal: Journal, tell: Tell) -> Pruned:
+        """reserve: what must be left of the bound."""
+        journal.claim("structure", self.identity | {"structured": dataclasses.asdict(settings), "goal": dataclasses.asdict(goal)})
+        left = dataclasses.replace(goal, quality_drop_threshold=max(goal.quality_drop_threshold - reserve, 1e-9))
+        search = Search(self, settings, left, journal, tell)
         walk, told = search.best()
+        told["quality_drop_threshold"] = goal.quality_drop_threshold
         survivors = [i for i in range(len(layers_of(self.model))) if i not in search.dropped]
         pruned = Pruned(walk.model, dict(zip(survivors, walk.kept, strict=True)), told)
         if strict and not pruned.report["reached"]:
@@ -211,12 +237,13 @@ class SinkAwarePruner:
         default = Sparsity(settings.method, settings.ratio, settings.pattern)
         settings = dataclasses.replace(settings, **{k: v for k, v in self.given.items() if getattr(settings, k) == getattr(default, k)})
         found = sparsify(self.model, self.data, settings, journal=journal, report=tell)
-        changed = judge(found.model, self.validation.rows)
+        changed, apart = judge_beside(found.model, self.model, self.validation.rows)
         lost = drop(changed, self.validation.dense, measure)
         check_bound(bound, measure, lost, f"{settings.method} costs")
         quality = {"measure": measure, "quality_drop": lost.value, "quality_drop_standard_error": lost.error, "quality_drop_threshold": bound}
         quality |= {"dense_nll": self.validation.dense.mean, "nll": changed.mean}
-        return Pruned(found.model, {}, found.report | quality | closeness(found.model, self.model, self.validation.rows))
+        quality |= {"agreement": 1 - drop(changed, self.validation.dense, "agreement").value, "kl": apart}
+        return Pruned(found.model, {}, found.report | quality)
 
     def exposures(self, settings: Structured) -> list[Exposure]:
         """Noised calibration forwards; for an importance that weighs positions, with the weights that sinks leave, from the dense model."""
@@ -254,9 +281,9 @@ class SinkAwarePruner:
         may be quantised as well; shapes, sparsity and FLOPs are then left out.
         """
         samples = Calibration.of(test_data, self.seed).samples
-        check_ids(samples, self.model.config.vocab_size)
+        check_samples(samples, self.model.config)
         rows = masked_rows([(s.ids, s.start, s.end) for s in samples], self.model.config.mask_id, draws=self.draws, seed=self.seed + 1, batch=self.batch)
-        dense, changed = judge(self.model, rows), judge(pruned, rows)
+        dense, (changed, apart) = judge(self.model, rows), judge_beside(pruned, self.model, rows)
         told = getattr(pruned, "report", {})
         measure = told.get("measure", Goal.measure)
         lost = drop(changed, dense, measure)
@@ -275,7 +302,8 @@ class SinkAwarePruner:
             "masked_ppl": changed.masked_ppl,
             "dense_accuracy": dense.accuracy,
             "accuracy": changed.accuracy,
-            **closeness(pruned, self.model, rows),
+            "agreement": 1 - drop(changed, dense, "agreement").value,
+            "kl": apart,
             "parameters": after["parameters"],
             "parameter_ratio": after["parameters"] / before["parameters"],
             "bytes": sizes[1],

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mezzotint.evaluation.comparison import Drop
 from mezzotint.models.transformer import Transformer
 from mezzotint.prune.allocation import Plan, cost_of
 from mezzotint.prune.groundwork import Tell
@@ -31,11 +32,11 @@ class Search:
         self.pruner, self.settings, self.goal, self.journal = pruner, settings, goal, journal
         self.original = pruner.model
         self.length, self.predicted = settings.canvas(pruner.model.config)
-        self.found: tuple[float, float, Walk] | None = None
+        self.found: tuple[float, Drop, Walk] | None = None
         self.history: list[dict[str, Any]] = []
         self.dense, self.dropped = self.thin()
         self.ground = pruner.groundwork(settings, self.dense, self.dropped, journal, tell)
-        self.walker = Walker(self.dense, pruner.exposures(settings), settings, self.ground.instability, self.glance, journal, tell)
+        self.walker = Walker(self.dense, pruner.exposures(settings), settings, self.ground.instability, self.ground.protect, self.glance, journal, tell)
 
     def thin(self) -> tuple[Transformer, list[int]]:
         """Without the layers that may go, least influence first, while the speed is not reached and they cost at most half of the quality that may be lost."""
@@ -50,7 +51,7 @@ class Search:
             if index in self.settings.protect or len(gone) >= len(influence) // 4:
                 continue
             tried = without_layers(self.pruner.model, [*gone, index])
-            if self.drop(tried) <= self.goal.quality_drop_threshold / 2:
+            if self.drop(tried).value <= self.goal.quality_drop_threshold / 2:
                 gone.append(index)
                 model = tried
                 if self.goal.reached(self.measured(model), self.settings.cost):
@@ -58,8 +59,8 @@ class Search:
         self.journal.put("dropped", {}, {"dropped": sorted(gone)})
         return model, sorted(gone)
 
-    def drop(self, model: Transformer) -> float:
-        return self.pruner.validation.drop(model, self.goal.measure).value
+    def drop(self, model: Transformer) -> Drop:
+        return self.pruner.validation.drop(model, self.goal.measure)
 
     def glance(self, model: Transformer) -> float:
         """The same after a single layer, from one masked version of each sample."""
@@ -99,11 +100,11 @@ class Search:
         plan, aim = self.recall(f"{name}-plan", aim)
         planned = self.ground.price.speedup(plan, self.ground.choices)
         walk = self.walker.walk(plan, name, self.allowances(plan) if careful else None)
-        drop, reached = self.drop(walk.model), self.measured(walk.model)
-        self.history.append({"aim": aim, "speedup": reached, "quality_drop": drop, "put_back": walk.put_back})
-        if drop <= self.goal.quality_drop_threshold and (self.found is None or self.better(reached, self.found[0])):
-            self.found = reached, drop, walk
-        return drop, reached, planned
+        lost, reached = self.drop(walk.model), self.measured(walk.model)
+        self.history.append({"aim": aim, "speedup": reached, "quality_drop": lost.value, "put_back": walk.put_back})
+        if lost.value <= self.goal.quality_drop_threshold and (self.found is None or self.better(reached, self.found[0])):
+            self.found = reached, lost, walk
+        return lost.value, reached, planned
 
     def allowances(self, plan: Plan) -> list[float]:
         """The part of the quality that may be lost after each layer: as large as the part of the time that was saved."""
@@ -129,7 +130,7 @@ class Search:
         self.journal.put(name, {}, {"units": plan.units, "neurons": plan.neurons, "aim": aim})
         return plan, aim
 
-    def report(self, reached: float, drop: float, walk: Walk) -> dict[str, Any]:
+    def report(self, reached: float, lost: Drop, walk: Walk) -> dict[str, Any]:
         before, after = size_of(self.original), size_of(walk.model)
         goal = self.goal
         return {
@@ -139,9 +140,9 @@ class Search:
             "length": self.length,
             "measure": goal.measure,
             "quality_drop_threshold": goal.quality_drop_threshold,
-            "quality_drop": drop,
-            "quality_drop_standard_error": self.pruner.validation.drop(walk.model, goal.measure).error,
-            "reached": goal.reached(reached, self.settings.cost) and drop <= goal.quality_drop_threshold,
+            "quality_drop": lost.value,
+            "quality_drop_standard_error": lost.error,
+            "reached": goal.reached(reached, self.settings.cost) and lost.value <= goal.quality_drop_threshold,
             "parameter_ratio": after["parameters"] / before["parameters"],
             "memory_ratio": after["bytes"] / before["bytes"],
             "layers_dropped": self.dropped,
@@ -160,7 +161,7 @@ def block_influence(pruner: "SinkAwarePruner") -> Float[Tensor, " layers"]:
     stream = Stream(pruner.model, [e.tokens for e in pruner.exposures(pruner.settings)])
     found = []
     for _ in layers_of(pruner.model):
-        before = stream.x
+        before = list(stream.x)
         stream.advance()
         similar = [torch.nn.functional.cosine_similarity(a.float(), b.float(), dim=-1).mean() for a, b in zip(before, stream.x, strict=True)]
         found.append(1 - torch.stack(similar).mean())

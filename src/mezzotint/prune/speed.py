@@ -50,7 +50,7 @@ def answers(dense: Transformer, changed: Transformer, prompts: Sequence[Int[Tens
         return {}
     models, tokens, seconds = (dense, changed), [0, 0], [0.0, 0.0]
     for turn, prompt in enumerate(prompts):
-        for which in (0, 1)[:: 1 if turn % 2 else -1]:
+        for which in (0, 1)[:: -1 if turn % 2 else 1]:
             begun = time.perf_counter()
             answer = denoise_all(models[which], prompt[None], default_recipe(models[which])).tokens[0, len(prompt) :]
             seconds[which] += time.perf_counter() - begun

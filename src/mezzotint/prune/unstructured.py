@@ -4,16 +4,17 @@ Magnitude; movement (arXiv 2005.07683) and its Taylor and Fisher relatives at fi
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.models.transformer import Attend, Layer, Scope, Transformer
 from mezzotint.prune import masks
-from mezzotint.prune.calibration import Calibration, Exposure, exposures
+from mezzotint.prune.calibration import Calibration, Exposure, check_samples, digest, exposures
 from mezzotint.prune.gradients import gradient_scores
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import NAMES, SITE_OF, SITES, Stream, inputs, layers_of, matrices, no_grad, replace, sparsity_of, twin
@@ -69,12 +70,15 @@ def sparsify(
     """
     data = Calibration.of(data)
     tell = report or (lambda stage, done, total: None)
+    check_samples(data.samples, model.config)
     work = Work(twin(model), model, data, settings, journal or Journal(None), tell)
     for layer in work.layers:
         for linear in matrices(layer).values():
             group = masks.parse_pattern(settings.pattern)
             if group is not None and linear.in_features % group[1]:
                 raise ValueError(f"pattern={settings.pattern}: a matrix has {linear.in_features} columns, which are not a multiple of {group[1]}")
+    said = {"sparsity": asdict(settings), "data": digest(data.samples), "seed": data.seed, "weights": weights_digest(model)}
+    work.journal.claim("weights", said)
     if settings.dense:
         for index, found in enumerate(scores or work.scores_of_all()):
             work.prune(index, found)

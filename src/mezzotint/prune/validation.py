@@ -1,6 +1,7 @@
 """What a changed model is held against: masks, and how well the dense model fills them."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -22,13 +23,18 @@ class Validation:
 
     @cached_property
     def brief(self) -> "Validation":
-        """One masked version of each sample: the same question for a fraction of the work."""
-        seen: set[int] = set()
+        """One masked version of each sample, few masks of one and many of the next: the same question for a fraction of the work."""
+        versions = Counter(sample for batch in self.rows for sample in batch.samples.tolist())
+        seen: Counter[int] = Counter()
         some = []
         for batch in self.rows:
-            new = [row for row, sample in enumerate(batch.samples.tolist()) if not (sample in seen or seen.add(sample))]
-            if new:
-                some.append(Masked(*(getattr(batch, field.name)[torch.tensor(new)] for field in dataclasses.fields(batch))))
+            chosen = []
+            for row, sample in enumerate(batch.samples.tolist()):
+                if seen[sample] == sample % versions[sample]:
+                    chosen.append(row)
+                seen[sample] += 1
+            if chosen:
+                some.append(Masked(*(getattr(batch, field.name)[torch.tensor(chosen)] for field in dataclasses.fields(batch))))
         return Validation(self.model, some)
 
     def drop(self, changed: Transformer, measure: str) -> Drop:

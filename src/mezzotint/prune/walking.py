@@ -39,7 +39,7 @@ class Targets:
 
         with inputs(dense.layers[dense.index], seen):
             dense.advance()
-        return Targets(between, dense.x)
+        return Targets(between, list(dense.x))
 
 
 def measure(stream: Stream, layer: Layer, exposures: Sequence[Exposure], targets: Targets | None = None) -> dict[str, Moments]:
@@ -95,7 +95,8 @@ class Walk:
 class Walker:
     """Carries out plans on one dense model.
 
-    instability: of each layer's heads, relative to the whole model's. drop(model): the quality it has lost. journal: keeps finished layers.
+    instability: of each layer's heads, relative to the whole model's. protect: layers that stay as they are. drop(model): the quality it has lost.
+    journal: keeps finished layers.
     """
 
     def __init__(
@@ -104,11 +105,12 @@ class Walker:
         exposures: Sequence[Exposure],
         settings: Structured,
         instability: Sequence[Tensor],
+        protect: Sequence[int],
         drop: Callable[[Transformer], float],
         journal: Journal,
         tell: Callable[[str, int, int], None],
     ):
-        self.dense, self.exposures, self.settings, self.instability = dense, exposures, settings, instability
+        self.dense, self.exposures, self.settings, self.instability, self.protect = dense, exposures, settings, instability, protect
         self.drop, self.journal, self.tell = drop, journal, tell
         self.layers = layers_of(dense)
         self.shapes = [shape_of(layer) for layer in self.layers]
@@ -137,7 +139,8 @@ class Walker:
     def layer(self, stream: Stream, done: Walk, targets: Targets, units: int, neurons: int, allowed: float | None) -> None:
         """One layer: all of its planned units, half, a quarter, or none of them."""
         model, index = done.model, len(done.kept)
-        touched = self.settings.repair == "refit" and any(kept != Kept.everything(shape) for kept, shape in zip(done.kept, self.shapes, strict=False))
+        refits = self.settings.repair == "refit" and index not in self.protect
+        touched = refits and any(kept != Kept.everything(shape) for kept, shape in zip(done.kept, self.shapes, strict=False))
         for attempt in range(4):
             share = 0.5**attempt if attempt < 3 else 0.0
             multiple = self.settings.rounding(self.shapes[index].mlp_size)
