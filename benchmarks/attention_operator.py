@@ -82,7 +82,7 @@ def main() -> None:
                 if not args.json:
                     print(json.dumps(rows[-1]))
     settings = {name: getattr(args, name) for name in ("heads", "head_dim", "block_size", "dtype")}
-    print(json.dumps({"rows": rows, **settings, "repeats": repeats, **stamp()}))
+    print(json.dumps({"rows": rows, **settings, "repeats": repeats, **stamp(device=device)}))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ Every recipe answers every question before the next is put; after --minutes no f
 each kind whose exact match lies at most half a point below plain decoding's on the first two thirds of the draws; `composed_over_single` is how many times
 as fast the latter is on the rest of them, which had no part in the choice. `composition_wins` says so only if it is faster there beyond doubt and the 95 %
 intervals of its paired differences from both the single method and plain decoding exclude a loss of five points; where too few questions leave that open,
-the verdict is null. With one draw choice and comparison rest on the same questions, and `why` says it.
+the verdict is null. With one draw choice and comparison rest on the same questions, and `why` says it. Where no composition lies within the half point, `why`
+says so and how many points one question is; the verdict is false only if each of them loses more than that beyond doubt.
 A pruned model (heads and neurons removed for 1.1 times the speed by FLOPs) takes part alone and composed.
 """
 
@@ -73,6 +74,7 @@ PRUNED_COMPOSED = (
     f"factor+cache=dual+suffix=dpad:window=32+{CACHED}",
 )
 LOSS = 0.005
+"""Of exact match: what the best of a kind may lose against plain decoding on the questions it is chosen on."""
 
 
 def smaller(model: Transformer, tokenizer: Any) -> Transformer:
@@ -110,7 +112,18 @@ def verdict(recipes: dict[str, mz.Recipe], found: dict[str, Passes], single: lis
         if len(next(iter(found.values()))) == 1:
             why = "; ".join([why] * bool(why) + ["one draw: chosen and compared on the same questions"])
         result["composition_wins"] = {"verdict": wins, "questions": len(shares(comparing[together])), "why": why}
+    else:
+        result["composition_wins"] = unchosen(rows, {"single method": single, "composition": composed})
     return result
+
+
+def unchosen(rows: list[dict[str, Any]], kinds: dict[str, list[str]]) -> dict[str, Any]:
+    """The verdict where a kind has none within LOSS: open, unless there is no doubt that every composition loses more."""
+    missing = [kind for kind, names in kinds.items() if fastest(rows, names) is None]
+    lost = [keeps(row["against_first"]["ci"], LOSS) is False for row in rows if row["name"] in kinds["composition"]]
+    questions = rows[0]["questions"]
+    why = f"no {' and no '.join(missing)} within {100 * LOSS:g} points of plain decoding; one question of {questions} is {100 / questions:.3g} points"
+    return {"verdict": False if lost and all(lost) else None, "questions": questions, "why": why}
 
 
 def decided(ratio: list[float] | None, gaps: list[list[float]]) -> tuple[bool | None, str]:

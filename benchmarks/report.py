@@ -34,6 +34,8 @@ PROBABLE = ("ci", "_ci")
 """How the names of values end that are 95 % intervals."""
 RANGES = ("spread", "range")
 """How the names of pairs end that are the lowest and highest of several values."""
+FINDINGS = ("best_single", "best_composed")
+"""The values whose null says something: none was good enough."""
 AXIS = "moments"
 """The list that names the rows and columns of a result's matrices."""
 MOST_ROWS = 80
@@ -200,6 +202,7 @@ def section(part: str, path: Path, old: bool) -> str:
     where = [f"{titled(name)} {cell(said[name])}" for name in STAMP if name in said and name != "date"]
     where += [EARLIER] * old
     where.append(f"date {result.get('date', path.stem[:10])}")
+    where += ["command not recorded"] * ("command" not in result)
     lines += [" · ".join(where), ""]
     if "command" in result:
         lines += [f"    {result['command']}", ""]
@@ -214,7 +217,8 @@ def section(part: str, path: Path, old: bool) -> str:
         else:
             single[name] = value
     if single:
-        lines += [" · ".join(f"{titled(k)} {cell(v, k)}" for k, v in single.items() if v is not None), ""]
+        told = {k: "none" if v is None else cell(v, k) for k, v in single.items() if v is not None or k in FINDINGS}
+        lines += [" · ".join(f"{titled(k)} {v}" for k, v in told.items()), ""]
     for plot in (part, f"{part}-pareto"):
         if (PLOTS / f"{plot}.svg").exists():
             lines += [f"![{plot.replace('-', ' ')}](plots/{plot}.svg)", ""]

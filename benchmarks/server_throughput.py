@@ -160,7 +160,7 @@ def main() -> None:
         engine = asyncio.run(through_engine(settings, replicas, prompts, recipes, args.max_tokens, **rest))
         found += [{"through": way, "replicas": replicas, **row} for way, rows in (("http", http), ("engine", engine)) for row in rows]
     asked = {"clients": args.clients, "requests": requests, "task": args.task, "max_tokens": args.max_tokens, "recommended": RECOMMENDED}
-    print(json.dumps(headline(found) | asked | {"rows": found} | stamp()))
+    print(json.dumps(headline(found) | asked | {"rows": found} | stamp(device=args.device)))
 
 
 def headline(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -6,18 +6,20 @@ python benchmarks/sparsed_quality.py --ablations --keep ablations.jsonl --json  
 
 A fixed schedule, not a threshold, so that SparseD's dense phase is the paper's share of it: one block that just holds the task's longest answer, two tokens a
 forward, four in long retrieval, whose answers are copied. A row ends with its answer; `sparse_share` says how many forwards ran sparse (null where the
-pattern is made anew, at steps that are not counted). Tiles are a 32nd of
-the canvas (8 to 128 positions), as the paper's 128 at 4k. The pattern is always used, however short the canvas.
+pattern is made anew, at steps that are not counted), `tiles_kept` the mean share of key tiles that SparseD's patterns kept (null where there
+are none, or one in every step). Tiles are a 32nd of the canvas (8 to 128 positions), as the paper's 128 at 4k. The pattern is always used, however short the
+canvas.
 The paper's other rivals, dKV-Cache and Fast-dLLM (prefix cache and threshold, as published), are asked when --arms names them, one question at a time:
 their seconds are not comparable. On canvases of one block Fast-dLLM's dual cache is its prefix cache.
 Questions are asked a few at a time, of every task and in every arm, before the next few: whenever it ends (--minutes, Ctrl-C), all arms have answered the same.
-With --keep, what is answered is added to the file and not asked again by the same recipe.
+With --keep, what is answered is added to the file and not asked again by the same recipe. A file of other weights, settings, threads or versions is refused.
 """
 
 import argparse
 import json
 import math
 import random
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,19 +27,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lines import Lines
 from machine import stamp
+from torch import Tensor
 
 import mezzotint as mz
+from mezzotint import __version__
 from mezzotint.attention import Dense, SlidingWindow, SparseD, StreamingLLM
-from mezzotint.attention.sparsed import SparseRun
+from mezzotint.attention.sparsed import Pattern, SparseRun
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.evaluation.suite import answer, paired, questions, wilson
 from mezzotint.evaluation.tasks import retrieval
 from mezzotint.evaluation.tasks.example import Example, draw
 from mezzotint.generation import encode
 from mezzotint.kernels.block_sparse import available, block_sparse
-from mezzotint.models.transformer import Attend, dense
+from mezzotint.models.transformer import Attend, Scope, Transformer, dense
 from mezzotint.recipes import RECIPES
 from mezzotint.types import Moment
 
@@ -109,6 +114,43 @@ class Arm:
     def whole(self) -> mz.Recipe:
         return self.recipe.with_(attention=self.attention)
 
+    def watched(self, shares: list[float]) -> mz.Recipe:
+        """The same; what SparseD's patterns keep is added to `shares`."""
+        whole = self.whole()
+        return whole.with_(attention=Watched(self.attention, shares)) if type(self.attention) is SparseD else whole
+
+
+@dataclass(frozen=True)
+class Watched:
+    """SparseD that writes down what its patterns keep."""
+
+    attention: SparseD
+    shares: list[float]
+
+    def begin(self, canvas: mz.Canvas) -> Callable[[Moment], Attend]:
+        return CountingRun(self.attention, canvas.start, self.shares)
+
+
+class CountingRun(SparseRun):
+    """shares: whenever a layer's pattern is made, what it keeps of each question is added there."""
+
+    def __init__(self, settings: SparseD, start: int, shares: list[float]):
+        super().__init__(settings, start)
+        self.shares = shares
+
+    def observe(self, moment: Moment, q: Tensor, k: Tensor, scope: Scope) -> Pattern:
+        pattern = super().observe(moment, q, k, scope)
+        self.shares += tiles_kept(pattern, scope)
+        return pattern
+
+
+def tiles_kept(pattern: Pattern, scope: Scope) -> list[float]:
+    """Each question's share of key tiles that a pattern keeps, a mean over heads and tiles of rows. Tiles of nothing but padding do not count."""
+    batch, heads = pattern.chosen.shape[:2]
+    real = pattern.keys.real(batch, scope.valid).view(batch, len(pattern.keys.tiles), -1).any(-1)
+    pairs = real[:, None, :, None] & real[:, None, None, :]  # what makes a pattern computes all it sees: rows and keys have the same tiles
+    return ((pattern.chosen & pairs).sum((1, 2, 3)) / (heads * pairs.sum((1, 2, 3)))).tolist()
+
 
 def rivals(recipe: mz.Recipe) -> dict[str, Arm]:
     """The paper's baselines that cache instead of dropping keys. Fast-dLLM has its threshold in place of the schedule."""
@@ -141,6 +183,20 @@ def sparse_share(runs: Sequence[tuple[int, float | None]]) -> float | None:
     """The share of sparse forwards, from every run's forwards and how many of them are dense; None where that is not known."""
     sparse = [max(0, forwards - dense) for forwards, dense in runs if dense is not None]
     return sum(sparse) / sum(forwards for forwards, _ in runs) if len(sparse) == len(runs) else None
+
+
+def conditions(model: Transformer, **settings: Any) -> dict[str, Any]:
+    """What kept answers must have in common."""
+    versions = {"torch": torch.__version__, "mezzotint": __version__}
+    return {"weights": weights_digest(model), **settings, "threads": torch.get_num_threads(), **versions}
+
+
+def refuse_others(lines: Sequence[dict], about: dict, path: Path | None) -> None:
+    """Raises SystemExit if a file holds answers of other conditions, naming what differs."""
+    for made in (line.get("about", {}) for line in lines):
+        name = next((name for name in about if made.get(name) != about[name]), None)
+        if name is not None:
+            raise SystemExit(f"keep={str(path)!r} holds answers made with {name}={made.get(name)}, this is {about[name]}; give another file")
 
 
 IDENTITY = ("task", "arm", "recipe", "attention", "from", "to")
@@ -193,8 +249,9 @@ def main() -> None:
         patterns = (ablations if args.ablations else fixed)(length, gen_length, args.select)
         arms[task] = chosen({name: Arm(recipe, attention) for name, attention in patterns.items()}, rivals(recipe), args.arms)
 
-    about = {"weights": weights_digest(model), "select": args.select, "together": args.together}
+    about = conditions(model, select=args.select, together=args.together)
     kept = Lines(args.keep)
+    refuse_others(kept.found, about, args.keep)
     answered = known(kept.found, about)
     found: dict[tuple[str, str], list[dict]] = {}
     deadline = time.monotonic() + 60 * args.minutes
@@ -206,11 +263,12 @@ def main() -> None:
             for name, arm in arms[task].items():
                 key = (task, name, str(arm.recipe), repr(arm.attention), begin, begin + len(some))
                 if key not in answered:
+                    shares: list[float] = []
                     started = time.monotonic()
                     batch = args.together if task in tasks and isinstance(arm.recipe.cache, mz.NoCache) else 1
-                    outcomes = answer(model, tokenizer, some, arm.whole(), batch=batch)
-                    line = dict(zip(IDENTITY, key, strict=True)) | {"about": about}
-                    line |= {"right": [o.right for o in outcomes], "forwards": [o.forwards for o in outcomes], "seconds": time.monotonic() - started}
+                    outcomes = answer(model, tokenizer, some, arm.watched(shares), batch=batch)
+                    line = dict(zip(IDENTITY, key, strict=True)) | {"about": about, "seconds": time.monotonic() - started}
+                    line |= {"right": [o.right for o in outcomes], "forwards": [o.forwards for o in outcomes], "tiles_kept": shares}
                     answered[key] = line
                     kept.add(line)
                 found.setdefault((task, name), []).append(answered[key])
@@ -223,6 +281,7 @@ def main() -> None:
     def summary(arm: str, of: list[str]) -> dict:
         mine = verdicts(arm, of)
         runs = [(n, dense_forwards(arms[task][arm])) for task in of for line in found[task, arm] for n in line["forwards"]]
+        shares = [share for task in of for line in found[task, arm] for share in line["tiles_kept"]]
         return {
             "exact_match": sum(mine) / len(mine),
             "count": len(mine),
@@ -230,6 +289,7 @@ def main() -> None:
             "against_dense": paired(mine, verdicts("dense", of)),
             "forwards": sum(n for n, _ in runs) / len(runs),
             "sparse_share": sparse_share(runs),
+            "tiles_kept": statistics.mean(shares) if shares else None,
             "seconds": sum(line["seconds"] for task in of for line in found[task, arm]),
         }
 

@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+import mezzotint as mz
+from mezzotint.bench import machine
+from mezzotint.bench.questions import Answer
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,3 +78,39 @@ def test_the_list_says_commands_and_limits(monkeypatch, capsys):
     told = capsys.readouterr().out
     assert "python benchmarks/pareto.py --minutes" in told
     assert "python -m mezzotint bench" in told
+
+
+def test_the_machine_is_the_one_that_the_model_computes_on(tiny, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"GPU {torch.device(device or 0).index}")
+    cpu = f"{machine.processor()} {torch.backends.cpu.get_cpu_capability()}"
+    assert machine.stamp()["machine"] == machine.stamp(tiny["llada"])["machine"] == cpu
+    assert machine.stamp(device="cuda:1")["machine"] == "GPU 1"
+
+
+def test_the_processor_is_named_as_linux_names_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "arch")
+    told = tmp_path / "cpuinfo"
+    told.write_text("processor\t: 0\nmodel\t\t: 1\nmodel name\t: Some CPU @ 2 GHz\n\nprocessor\t: 1\nmodel name\t: Some CPU @ 2 GHz\n")
+    assert machine.processor(told) == "Some CPU @ 2 GHz"
+    told.write_text("model name\t:\nflags\t: fpu\n")
+    assert machine.processor(told) == "arch"
+    assert machine.processor(tmp_path / "absent") == "arch"
+
+
+def test_the_frontier_says_why_no_composition_was_chosen(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from pareto import verdict
+
+    def passes(right: list[bool], seconds: float) -> list[dict[int, Answer]]:
+        return [{i: Answer("", r, seconds, 1, 1, 1, 1) for i, r in enumerate(right)}]
+
+    recipes = {"plain": mz.Recipe(), "both": mz.Recipe(commit=mz.Threshold(0.9), cache=mz.DualCache())}
+    found = {"plain": passes([True] * 80, 2.0), "both": passes([False] + [True] * 79, 1.0)}
+    said = verdict(recipes, found, ["plain"], ["both"])
+    assert (said["best_single"], said["best_composed"]) == ("plain", None)
+    why = "no composition within 0.5 points of plain decoding; one question of 80 is 1.25 points"
+    assert said["composition_wins"] == {"verdict": None, "questions": 80, "why": why}
+    found["both"] = passes([False] * 40 + [True] * 40, 1.0)
+    assert verdict(recipes, found, ["plain"], ["both"])["composition_wins"] == {"verdict": False, "questions": 80, "why": why}

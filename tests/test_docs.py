@@ -90,6 +90,17 @@ def test_the_report_has_a_row_for_what_is_nested(tmp_path):
     assert "few a 1" in page
 
 
+def test_the_report_says_what_is_missing(tmp_path):
+    """No command, and nothing good enough; what else is null is left out."""
+    report = runpy.run_path(str(ROOT / "benchmarks" / "report.py"))
+    (tmp_path / "2026-01-01-cpu-a.json").write_text('{"best_single": "factor", "best_composed": null, "model": null}')
+    (tmp_path / "2026-01-01-cpu-b.json").write_text('{"command": "mezzotint bench", "count": 1}')
+    first, second = report["page"](tmp_path).split("\n## ")[1:]
+    assert "date 2026-01-01 · command not recorded" in first
+    assert "\nbest single factor · best composed none\n" in first
+    assert "not recorded" not in second
+
+
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[f"{page}: {line[10:70]}" for page, line in COMMANDS])
 def test_commands_parse(page, line, tmp_path, monkeypatch):
     words = shlex.split(line, comments=True)[1:]

@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,27 @@ def short(word: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
-def stamp(model: Transformer | None = None) -> dict[str, Any]:
-    """Machine, versions, date, the command, and which weights `model` has."""
-    cpu = platform.processor() or platform.machine()
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def machine(device: torch.device) -> str:
+    """The name of what computes there: the GPU, or the CPU and its vector instructions."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def processor(told: Path = CPUINFO) -> str:
+    """The CPU's model name, which on Linux only that file tells; else what the platform says."""
+    found = re.search(r"^model name[ \t]*:[ \t]*(\S.*)$", told.read_text(encoding="utf-8", errors="replace"), re.MULTILINE) if told.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def stamp(model: Transformer | None = None, *, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Machine, versions, date, the command, and which weights `model` has. The machine is named by the model's device; without a model, by `device`."""
     weights = {} if model is None else {"weights": weights_digest(model)}
     return weights | {
-        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{cpu} {torch.backends.cpu.get_cpu_capability()}",
+        "machine": machine(torch.device(device) if model is None else model.device),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "mezzotint": __version__,

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
         seconds = None if args.minutes is None else 60 * args.minutes
         found = tune(model, tokenizer, questions, reference, candidates, max_loss=args.max_loss, measure=args.by, seconds=seconds, report=report)
-    here = stamp()
+    here = stamp(device=model.device)
     check = found.check
     source = (
         f"mezzotint tune {args.model or 'bundled'} on {' '.join(args.task)} --max-loss {args.max_loss:g}: {lost(check)}, {check['exact_match']:.3f} against "
