@@ -246,6 +246,19 @@ def test_questions_of_a_file(tmp_path):
             gather([str(file)], 10)
 
 
+def test_all_lines_of_a_file_are_asked_and_counted(tmp_path, capsys):
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"{i}?", "answer": "x"}) + "\n" for i in range(25)))
+    assert len(gather([str(file)])) == 25
+    assert len(gather([str(file), "lists"])) == 25 + 20
+    assert len(gather([str(file), "lists"], 3)) == 6
+    file.write_text("".join(json.dumps({"prompt": f"{i}?", "answer": "x"}) + "\n" for i in range(21)))
+    assert main(["bench", "plain", "--task", str(file), "--repeats", "1", "--gen-length", "1", "--block-length", "1"]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert told[1][3] == "questions"
+    assert told[3][1:4] == ["plain", "│", "21"]
+
+
 def test_a_contest_counts_the_same_questions_for_all(bundled):
     model, tokenizer = bundled
     recipes = {"plain": mz.Recipe(gen_length=32), "threshold": mz.Recipe(gen_length=32, commit=mz.Threshold(0.5))}

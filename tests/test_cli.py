@@ -58,7 +58,7 @@ def test_demo_and_eval_json():
     found = json.loads(done.stdout)["tasks"]["lists"]
     assert found["count"] == 4
     assert 0 <= found["ci"][0] <= found["exact_match"] <= found["ci"][1] <= 1
-    assert set(found["paired"]) == {"difference", "ci", "changed", "answers_changed", "count"}
+    assert set(found["paired"]) == {"figure", "difference", "ci", "changed", "answers_changed", "count"}
     assert found["hard"]["count"] == 1
 
 

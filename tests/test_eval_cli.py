@@ -36,7 +36,7 @@ def data(tmp_path):
     return tmp_path / "test.jsonl"
 
 
-def test_a_benchmark_its_file_and_its_score(command, data, tmp_path):
+def test_a_benchmark_its_file_and_its_score(command, data, tmp_path, monkeypatch):
     out = tmp_path / "run"
     code, said = command("gsm8k", "--data", str(data), "--shots", "0", *SHORT, "--against", "plain", "--out", str(out), "--json")
     assert code == 0
@@ -52,8 +52,12 @@ def test_a_benchmark_its_file_and_its_score(command, data, tmp_path):
     code, again = command("--score", str(out / "predictions.jsonl"), "--json")
     runs = json.loads(again.out)["runs"]
     assert [run["task"] for run in runs] == ["gsm8k", "gsm8k"]
-    assert runs[0]["figures"]["paired"] == figures["paired"]
+    assert runs[0]["figures"]["paired"] == figures["paired"] | {"against": runs[1]["run"]}
     assert {run["recipe"]["commit"] for run in runs} == {"threshold:tau=0.3", "quota"}
+    monkeypatch.setenv("COLUMNS", "200")
+    code, table = command("--score", str(out / "predictions.jsonl"))
+    assert {"commit=threshold:tau=0.3", "commit=quota"} <= set(table.out.split())
+    assert f"with {runs[1]['run'][:6]}: exact match" in table.out
 
 
 def test_missing_data_of_a_later_task_are_said_before_anything_is_answered(command, monkeypatch):
@@ -90,12 +94,17 @@ def test_the_list_names_tasks_and_presets(command):
     assert command("--list")[0] == 0
 
 
-def test_tables_for_people(command, tmp_path):
+def test_tables_for_people(command, tmp_path, monkeypatch):
     (tmp_path / "t.txt").write_text("The law was passed in 1921 and it was changed . " * 5)
     code, said = command("wikitext", "--data", str(tmp_path / "t.txt"), "--samples", "1", "--window", "20")
     assert code == 0
     assert "perplexity" in said.out
     assert "bits per byte" in said.out
+    monkeypatch.setenv("COLUMNS", "200")
+    words = ("--samples", "1", "--window", "20", "--context", "20", "--gen-length", "64", "--block-length", "16", "--count", "2")
+    code, said = command("wikitext-suffix", "--data", str(tmp_path / "t.txt"), *words, "--suffix", "none", "--against", "plain")
+    assert "nats per token +" in said.out or "nats per token -" in said.out
+    assert "figures and" in said.out
     code, said = command("lists", "--count", "1", "--hard-count", "0", *SHORT, "--against", "none", "--examples", "1")
     assert "lists 00000" in said.out
 

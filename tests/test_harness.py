@@ -84,7 +84,9 @@ class CodeEval(evaluate.Metric):
         return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
 
     def _compute(self, predictions, references, k=(1,), **rest):
-        runs = [subprocess.run([sys.executable, "-c", p[0] + "\\n" + r], capture_output=True).returncode == 0 for p, r in zip(predictions, references)]
+        programs = [p[0] + "\\n" + r for p, r in zip(predictions, references)]
+        inside = "import sys; exec(sys.stdin.read(), {})"  # as the official one: in an empty namespace
+        runs = [subprocess.run([sys.executable, "-c", inside], input=text, text=True, capture_output=True).returncode == 0 for text in programs]
         return {"pass@1": sum(runs) / len(runs)}, {}
 '''
 
@@ -157,7 +159,8 @@ def test_gsm8k_scores_are_the_harness_own(bundled, folder, monkeypatch):
 
 @pytest.mark.skipif(not filtered(), reason="this kernel cannot filter system calls")
 def test_humaneval_scores_are_the_harness_own(bundled, folder, monkeypatch):
-    said = ["    return x\n", "    return x + 2\n", "    return x + 2", "return x + 3"]
+    main = "    return x + 3\n\nif __name__ == '__main__':\n    raise SystemExit(input())"
+    said = ["    return x\n", "    return x + 2\n", "return x + 2", main]
     theirs = harness(bundled, folder, "local_humaneval", said=said, monkeypatch=monkeypatch, unsafe_code=True)
     mine = ours("humaneval", bundled, folder / "humaneval.jsonl", said)
     assert mine["exact_match"] == theirs["pass@1,create_test"] == 0.5
@@ -280,6 +283,61 @@ def test_requests_are_answered_one_by_one(bundled):
     assert isinstance(found[1], bool)
     with pytest.raises(ValueError, match="asks for samples"):
         adapter.generate_until([asked(chat, {"until": [], "do_sample": True})])
+
+
+def test_a_request_that_does_not_fit_is_named_before_anything_is_answered(bundled, folder, monkeypatch):
+    from mezzotint.evaluation import answering
+    from mezzotint.evaluation.harness import Mezzotint
+
+    monkeypatch.setattr(answering, "predict", lambda *_: pytest.fail("something was answered"))
+    adapter = Mezzotint(*bundled, RECIPE, Settings(samples=1))
+    for ask, short, long in ((adapter.generate_until, ("a", {}), ("a " * 9000, {})), (adapter.loglikelihood, ("a", " b"), ("a " * 9000, " b"))):
+        with pytest.raises(ValueError, match=r"harness task 't', document 0: the prompt has \d+ tokens"):
+            ask([asked(*short), asked(*long)])
+
+
+def test_a_recipe_is_refused_where_only_likelihoods_are_asked(bundled, folder, monkeypatch):
+    from mezzotint.evaluation import answering
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answering, "predict", lambda *_: pytest.fail("something was answered"))
+        with pytest.raises(ValueError, match=r"--recipe means nothing to local_choice: .* --cfg-scale counts"):
+            harness(bundled, folder, "local_choice", given=["recipe", "cfg_scale"])
+    assert "acc,none" in harness(bundled, folder, "local_choice", given=["cfg_scale"], limit=1)
+    assert harness(bundled, folder, "local_gsm8k", given=["recipe"], said=["2"], monkeypatch=monkeypatch, limit=1)["count"] == 1
+
+
+def test_ruler_of_the_harness_is_refused_and_ours_is_named(capsys, monkeypatch):
+    from mezzotint.cli import options
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(options, "load", lambda args: pytest.fail("a model was loaded"))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        for task in ("ruler", "niah_single_1", "ruler_vt"):
+            assert main(["eval", "--harness", f"gsm8k,{task}"]) == 2
+            (line,) = capsys.readouterr().err.strip().splitlines()
+            assert f"task='{task}'" in line
+            assert "mezzotint eval ruler --lengths" in line
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [
+        ("import no_such_package", r"local_odd needs a package that is not installed \(No module named 'no_such_package'\); .*lm-eval\[longbench\]"),
+        ("assert False, 'no tokenizer'", r"local_odd cannot be built \(AssertionError: no tokenizer\)"),
+        ("{}['tokenizer']", r"local_odd cannot be built \(KeyError: 'tokenizer'\)"),
+    ],
+)
+def test_a_task_that_the_harness_cannot_build_is_named_with_the_reason(bundled, folder, code, named):
+    (folder / "odd.py").write_text(f"{code}\ntext = str\n")
+    (folder / "odd.yaml").write_text(
+        CHOICE.format(folder=folder).replace("local_choice", "local_odd").replace("test_split:", "process_docs: !function odd.text\ntest_split:")
+    )
+    with pytest.raises(ValueError, match=named):
+        harness(bundled, folder, "local_odd")
 
 
 @pytest.mark.slow

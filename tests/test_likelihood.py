@@ -1,14 +1,16 @@
 """The likelihood bound and its relatives against sums that can be written down."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 import mezzotint as mz
-from mezzotint.evaluation.comparison import Masked, likelihood
+from mezzotint.evaluation.comparison import Masked, judge
 from mezzotint.evaluation.likelihood import Draws, bound, costs, greedy, masked_cost, suffix_cost, windows
 
+HERE = Path(__file__).parent / "golden"
 IDS = torch.tensor([5, 9, 3, 17, 40, 11, 2, 8])
 
 
@@ -61,7 +63,7 @@ def test_masked_perplexity_is_the_mean_over_draws_of_each_draws_mean(tiny):
     masked[0, 4] = masked[1, 5:] = True
     batch = Masked(IDS.masked_fill(masked, model.config.mask_id), IDS.expand(2, -1), masked, torch.zeros(2, dtype=torch.long))
     means = [-sum(log_p(model, IDS, i, at) for i in at) / len(at) for at in ([4], [5, 6, 7])]
-    assert likelihood(model, [batch]).masked_ppl == pytest.approx(math.exp(sum(means) / 2), rel=1e-5)
+    assert judge(model, [batch]).masked_ppl == pytest.approx(math.exp(sum(means) / 2), rel=1e-5)
 
 
 def test_guidance_changes_the_bound_and_scale_zero_does_not(tiny):
@@ -95,6 +97,27 @@ def test_greedy_says_what_decoding_gives(tiny, family):
     decoded = mz.denoise_all(model, IDS[None, :4], recipe).tokens[0]
     assert greedy(model, decoded, 4)
     decoded[6] = (decoded[6] + 1) % 50
+    assert not greedy(model, decoded, 4)
+
+
+@pytest.mark.parametrize("count", [0, 3, 5])
+@pytest.mark.parametrize(("name", "block"), [("sdar/sdar_tiny", 4), ("fast_dllm_v2/fast_dllm_v2_tiny", 8)])
+def test_greedy_decodes_whole_blocks_of_models_trained_in_blocks(name, block, count):
+    """Whatever the number of ids asked for, which is 7 here, and wherever the prompt ends."""
+    model = mz.load_model(HERE / "families" / name, mask_id=296, block_causal=block)
+    given = torch.arange(20, 20 + count)
+    start = given[None] if count else mz.Canvas.gaps([8], model.config.mask_id, model.device)
+    decoded = mz.denoise_all(model, start, mz.Recipe(gen_length=8, block_length=block, early_stop="off")).tokens[0, : count + 7]
+    assert greedy(model, decoded, count)
+    decoded[-1] = (decoded[-1] + 1) % 50
+    assert not greedy(model, decoded, count)
+
+
+def test_greedy_decoding_is_guided_as_the_bound_is(tiny):
+    model = tiny["llada"]
+    recipe = mz.Recipe(gen_length=8, block_length=None, early_stop="off", cfg_scale=4.0)
+    decoded = mz.denoise_all(model, IDS[None, :4], recipe).tokens[0]
+    assert greedy(model, decoded, 4, cfg_scale=4.0)
     assert not greedy(model, decoded, 4)
 
 

@@ -13,10 +13,10 @@ import transformers
 import mezzotint as mz
 from mezzotint.evaluation import answering
 from mezzotint.evaluation.answering import Speaker, chunks, collect
-from mezzotint.evaluation.evaluating import Evaluation, rescore
+from mezzotint.evaluation.evaluating import Evaluation, beside, rescore
 from mezzotint.evaluation.intervals import bootstrap, paired, wilson
 from mezzotint.evaluation.item import Gap, Passage, Question, Settings
-from mezzotint.evaluation.predictions import Store, conditions, read, weights_digest
+from mezzotint.evaluation.predictions import Prediction, Store, conditions, read, weights_digest
 from mezzotint.evaluation.scoring import compare, score, summary
 
 RECIPE = mz.Recipe(gen_length=8, block_length=8, commit=mz.Threshold(0.5), suffix=mz.DPad(window=8), temperature=0.7)
@@ -161,13 +161,58 @@ def test_comparison_is_paired_and_counts_changed_verdicts_and_answers(evaluation
     path = tmp_path / "p.jsonl"
     with Store(path) as store:
         figures, _, _ = evaluation(store, against=mz.Recipe(gen_length=8, block_length=8)).run("lists")
-    assert set(figures["paired"]) == {"difference", "ci", "changed", "answers_changed", "count"}
+    assert set(figures["paired"]) == {"figure", "difference", "ci", "changed", "answers_changed", "count"}
+    assert figures["paired"]["figure"] == "exact_match"
     assert figures["paired"]["count"] == 3
     assert figures["hard"]["paired"]["count"] == 1
     assert figures["paired"]["difference"] == pytest.approx(figures["exact_match"] - figures["plain"]["exact_match"])
     scored = rescore([path])
     assert len(scored) == 2
-    assert scored[0][1]["paired"] == figures["paired"]
+    assert scored[0][1]["paired"] == figures["paired"] | {"against": scored[1][0].run}
+    assert "paired" not in scored[1][1]
+
+
+def test_each_further_run_is_compared_with_the_first(evaluation, tmp_path):
+    path = tmp_path / "p.jsonl"
+    run(evaluation, path)
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    for name, change in (("second", {"said": {"text": "!"}}), ("third", {})):
+        conditions = {"batch": {"second": 8, "third": 9}[name], "run": name}
+        path.write_text(path.read_text() + "".join(json.dumps(line | change | conditions) + "\n" for line in lines))
+    (first, alone), *further = rescore([path])
+    assert not {"paired", "unpaired"} & {*alone, *alone["hard"]}
+    assert [figures["paired"]["against"] for _, figures in further] == [first.run] * 2
+    assert [figures["paired"]["answers_changed"] for _, figures in further] == [3, 0]
+    assert [figures["hard"]["paired"]["answers_changed"] for _, figures in further] == [1, 0]
+
+
+def test_ruler_is_compared_by_recall_part_by_part():
+    def made(kind, text):
+        return [Prediction(f"{kind}-{i}", kind, {"wanted": ["one", "two"]}, "?", {"text": text}) for i in range(4)]
+
+    mine = made("common@512", "one") + made("single@512", "one two")
+    theirs = made("common@512", "none") + made("single@512", "one two")
+    found = summary("ruler", mine, score("ruler", mine))
+    beside("ruler", found, (mine, score("ruler", mine)), (theirs, score("ruler", theirs)))
+    assert (found["paired"]["figure"], found["paired"]["difference"], found["paired"]["count"]) == ("recall", 0.25, 8)
+    common, single = (found["parts"][kind] for kind in ("common@512", "single@512"))
+    assert (common["paired"]["difference"], common["paired"]["changed"], common["plain"]["recall"]) == (0.5, 4, 0)
+    assert (single["paired"]["difference"], single["paired"]["changed"]) == (0, 0)
+    low, high = single["paired"]["ci"]
+    assert low < -0.2 < 0.2 < high  # no change in four questions does not prove that there is none
+
+
+def test_an_item_that_does_not_fit_is_named_before_anything_is_answered(bundled, tmp_path, monkeypatch):
+    model, tokenizer = bundled
+    monkeypatch.setattr(answering, "predict", lambda *_: pytest.fail("something was answered"))
+    rows = [{"question": "a " * size, "answer": "#### 1", "choices": ["a", "b"]} for size in (1, 9000)]
+    path = tmp_path / "d.jsonl"
+    settings = Settings(data=str(path), shots=0)
+    with Store(None) as store:
+        for task, answer in (("gsm8k", "#### 1"), ("choice", "a")):
+            path.write_text("".join(json.dumps(row | {"answer": answer}) + "\n" for row in rows))
+            with pytest.raises(ValueError, match=rf"^{task} '0+1': the prompt has \d+ tokens, the model's context is"):
+                Evaluation(model, tokenizer, RECIPE, settings, store).run(task)
 
 
 def test_an_answer_that_ends_for_another_reason_is_the_same_answer(evaluation):
@@ -245,6 +290,8 @@ def test_intervals():
     costs = paired([1.0, 2.0, 3.5, 4.0], [1.5, 2.5, 4.5, 4.5])
     assert costs["ci"][1] < 0
     assert costs["changed"] == 4
+    assert paired([0.5, 0.25], [0.5, 0.25])["ci"] == (0, 0)
+    assert paired([0.5, 0.25], [0.5, 0.25], shares=True)["ci"] == paired([True, True], [True, True])["ci"]
     assert bootstrap([1.5]) is None
     assert paired([1.5], [1.0])["ci"] is None  # one figure does not say how much figures differ
     low, high = paired([True], [True])["ci"]

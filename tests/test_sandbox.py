@@ -21,6 +21,7 @@ def test_a_program_computes_with_the_standard_library():
     assert run(program) == "6 9dd4\n"
     assert run("print('ä☃')") == "ä☃\n"
     assert run("") == ""
+    assert run("if __name__ == '__main__': raise SystemExit\nprint('an empty namespace, as in the official code_eval')").startswith("an empty")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
 
 MATCHES = ("exact", "contains", "number")
+COUNT = 20
+"""Questions of each built-in task unless told otherwise."""
+
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 
@@ -65,8 +68,8 @@ def last_number(text: str) -> float | None:
     return float(found[-1].replace(",", "")) if found else None
 
 
-def gather(tasks: Sequence[str], count: int) -> list[Question]:
-    """`count` questions of each built-in task, or all (at most `count`) of a JSON Lines file, the tasks in turn.
+def gather(tasks: Sequence[str], count: int | None = None) -> list[Question]:
+    """`count` questions of each built-in task, and at most as many of a JSON Lines file, the tasks in turn. None: `COUNT` of a task, all of a file.
 
     A line of a file is an object with `prompt` (text, or messages with role and content), `answer` and, if wanted, `match`. Raises ValueError naming
     the file and line that is not accepted.
@@ -74,7 +77,7 @@ def gather(tasks: Sequence[str], count: int) -> list[Question]:
     groups: list[list[Question]] = []
     for task in tasks:
         if task in TASKS:
-            groups.append([Question(e.prompt, e.answer, example=e) for e in questions(task, count)])
+            groups.append([Question(e.prompt, e.answer, example=e) for e in questions(task, count or COUNT)])
         elif Path(task).is_file():
             groups.append([line(text, f"task={task!r} line {n}") for n, text in enumerate(read(task), 1) if text.strip()][:count])
             if not groups[-1]:

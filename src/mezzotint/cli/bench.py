@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", metavar="NAME", help="random weights in a checkpoint's shape: llada-8b, dream-7b, or a folder or hub id with a config.json")
     parser.add_argument("--layers", type=int, help="with --shape: only so many layers")
     parser.add_argument("--task", nargs="+", metavar="TASK|FILE", help="also judge answers: built-in tasks, or JSON Lines with prompt, answer and match")
-    parser.add_argument("--count", type=int, help="with --task: questions of each (default: 20)")
+    parser.add_argument("--count", type=int, help="with --task: questions of each (default: 20 of a built-in task, all of a file)")
     parser.add_argument("--out", metavar="FILE.json", help="write the result there as well")
     parser.add_argument("--plot", metavar="FILE", help="draw seconds by length, or quality against seconds (.png, .svg, .pdf; extra `plot`)")
     options.add_json(parser)
@@ -117,7 +117,7 @@ def timed(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, A
     dtype = str(model.dtype).removeprefix("torch.")
     name = f"random weights, {args.shape}" + (f", {args.layers} layers" if args.layers else "") if args.shape else args.model or "bundled"
     about = {"model": name, "dtype": dtype, "device": str(model.device), "repeats": args.repeats, "replay": args.replay}
-    return {"rows": rows, **about, **stamp(None if args.shape else model)}
+    return {"rows": rows, **about, **(stamp(device=model.device) if args.shape else stamp(model))}
 
 
 def judged(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, Any]:
@@ -128,7 +128,7 @@ def judged(args: argparse.Namespace, recipes: "dict[str, Recipe]") -> dict[str, 
     from mezzotint.bench.questions import gather, refuse_unused
     from mezzotint.cli.progress import bar
 
-    questions = gather(args.task, args.count or 20)
+    questions = gather(args.task, args.count)
     refuse_unused(questions, [*options.fields_of(args), *(field for text in args.recipes for field in changed(text))])
     model, tokenizer = options.load(args)
     with bar() as progress:
@@ -153,11 +153,13 @@ def show(rows: list[dict[str, Any]]) -> None:
     if not console.is_terminal:
         console = Console(width=180)
     if "exact_match" in rows[0]:
-        table = Table("recipe", "exact match", "against the first", "seconds", "speedup", "forwards", "positions", "tokens/forward", "tokens/s", "frontier")
+        figures = ("against the first", "seconds", "speedup", "forwards", "positions", "tokens/forward", "tokens/s", "frontier")
+        table = Table("recipe", "questions", "exact match", *figures)
         for r in rows:
             low, high = r["against_first"]["ci"]
             table.add_row(
                 r["name"],
+                str(r["questions"]),
                 f"{r['exact_match']:.3f}",
                 f"{r['against_first']['mean']:+.3f} [{low:+.3f}, {high:+.3f}]",
                 f"{r['seconds']['mean']:.3f}",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mezzotint.evaluation.item import Benchmark, Settings
+    from mezzotint.evaluation.predictions import Conditions
     from mezzotint.recipe import Recipe
 
 COUNT, HARD_COUNT = 16, 4
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="RECIPE", help="compare with this recipe on the same questions: a name, a JSON file or none (built-in: plain)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep predictions.jsonl and report.json there; a killed run resumes")
     parser.add_argument(
-        "--score", nargs="+", type=Path, metavar="FILE", help="score predictions files instead of running a model; two runs of a task are paired"
+        "--score", nargs="+", type=Path, metavar="FILE", help="score predictions files instead of running a model; several runs of a task are paired"
     )
     group = parser.add_argument_group("benchmarks", "what the public benchmarks take; not every one takes each")
     group.add_argument("--preset", metavar="NAME", help="published settings for the task: llada-base, llada-instruct, dream-base, ... (see --list)")
@@ -249,8 +250,28 @@ def score(args: argparse.Namespace) -> int:
         runs = [{"task": c.task, "run": c.run, "model": c.model, "recipe": c.recipe, "settings": c.settings, "figures": figures} for c, figures in found]
         options.print_json({"runs": runs})
     else:
-        show({f"{c.task} · {c.model['name']} · {c.run[:6]}": figures for c, figures in found}, {})
+        labels = {c.run: f"{c.task} · {c.model['name']} · {c.run[:6]}" for c, _ in found}
+        show({labels[c.run]: figures for c, figures in found}, {}, {labels[c.run]: apart(c, [other for other, _ in found]) for c, _ in found})
     return 0
+
+
+def apart(run: "Conditions", runs: "list[Conditions]") -> list[str]:
+    """What tells a run from the others of its task; of one that is alone, what its recipe has changed of the plain one."""
+    from mezzotint.evaluation.scoring import benchmark_of
+    from mezzotint.recipe import Recipe
+
+    alike = [flat(other) for other in runs if other.task == run.task]
+    if len(alike) > 1:
+        return [f"{name}={value}" for name, value in flat(run).items() if any(other.get(name) != value for other in alike)]
+    if benchmark_of(run.task).recipe == "nothing":
+        return []
+    usual = Recipe().to_dict()
+    return [f"{name}={value}" for name, value in run.recipe.items() if value != usual.get(name)] or ["the plain recipe"]
+
+
+def flat(run: "Conditions") -> dict[str, Any]:
+    """The conditions of a run under the names of their fields, the recipe's first."""
+    return {name: value for part in (run.recipe, run.settings, run.model, run.versions, {"batch": run.batch}) for name, value in part.items()}
 
 
 def harness(args: argparse.Namespace) -> int:
@@ -266,8 +287,9 @@ def harness(args: argparse.Namespace) -> int:
             raise ValueError(f"preset={args.preset!r} is for the built-in {task}; with --harness give the options it stands for: {published.options}")
     own = ("tasks", "all", "preset", "data", "split", "lengths", "window", "context", "hard_count", "against", "examples")
     refuse(args, [name for name in given(args) if name in own], "with --harness, whose tasks bring their own")
-    from mezzotint.evaluation.harness import run_harness
+    from mezzotint.evaluation.harness import refuse_synthetic, run_harness
 
+    refuse_synthetic(tasks)
     model, tokenizer = options.load(args)
     recipe = options.recipe_of(args, default_recipe(model), model.config)
     with Store(args.out / "predictions.jsonl" if args.out else None) as store, bar() as progress:
@@ -286,6 +308,7 @@ def harness(args: argparse.Namespace) -> int:
             chat=args.chat == "yes",
             include_path=args.include_path,
             unsafe_code=args.unsafe_code,
+            given=[name for name in MEANT["all"] if getattr(args, name) is not None],
             watch=lambda what, total: watch(progress, what, total),
         )
     report |= {"recipe": recipe.to_dict(), **about(args, model)}
@@ -338,18 +361,21 @@ def listing(json: bool) -> int:
     return 0
 
 
-def show(found: dict[str, Any], examples: dict[str, list[tuple[str, str, bool]]]) -> None:
+def show(found: dict[str, Any], examples: dict[str, list[tuple[str, str, bool]]], about: "dict[str, list[str]] | None" = None) -> None:
+    """The table of all figures. about: lines under a task's own."""
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
     console = Console()
     whole = [Column(name, no_wrap=True) for name in ("task", "figure", "95 % interval", "n", "forwards")]
-    table = Table(*whole, "against the other recipe")
+    table = Table(*whole, "compared")
     for task, figures in found.items():
         for name, part in [(task, figures), (f"{task} (hard)", figures.get("hard")), *((f"  {n}", p) for n, p in figures.get("parts", {}).items())]:
             if part:
                 rows(table, name, part)
+            for text in (about or {}).get(task, []) if part is figures else ():
+                table.add_row(f"  {text}")
         for id, text, right in examples.get(task, []):
             console.print(Text.assemble((f"{task} {id} ", "green" if right else "red"), repr(text)))
     console.print(table)
@@ -363,8 +389,10 @@ def rows(table: Any, name: str, part: dict[str, Any]) -> None:
     against = part.get("paired")
     change = part.get("unpaired", "")
     if against:
-        change = f"{against['difference']:+.3f} " + ("[{:+.3f}, {:+.3f}]".format(*against["ci"]) if against["ci"] else "(one question: no interval)")
-        change += f", {against['changed']} verdicts and {against['answers_changed']} answers changed"
+        other = f"with {against['against'][:6]}: " if "against" in against else ""
+        change = f"{other}{against['figure'].replace('_', ' ')} {against['difference']:+.3f} "
+        change += "[{:+.3f}, {:+.3f}]".format(*against["ci"]) if against["ci"] else "(one question: no interval)"
+        change += f", {against['changed']} {'verdicts' if against['figure'] == 'exact_match' else 'figures'} and {against['answers_changed']} answers changed"
     label = name if chief[0] == "exact_match" else f"{name} {chief[0].replace('_', ' ')}"
     table.add_row(label, f"{chief[1]:.3f}", f"{low:.3f} – {high:.3f}" if low is not None else "", str(part["count"]), str(part["forwards"] or ""), change)
     for figure, value in others:

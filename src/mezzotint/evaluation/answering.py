@@ -11,7 +11,7 @@ import torch
 from mezzotint.evaluation.item import Choice, Gap, Item, Passage, Question, Settings, cut
 from mezzotint.evaluation.likelihood import bound, greedy, masked_cost, suffix_cost
 from mezzotint.evaluation.predictions import Conditions, Prediction, Store
-from mezzotint.generation import check_length, generate, infill, opening
+from mezzotint.generation import check_length, encode, generate, infill, opening
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
 from mezzotint.suffix import DPad, Full, NoSuffix
@@ -59,6 +59,19 @@ def collect(speaker: Speaker, items: Sequence[Item], store: Store, taken: Condit
     return [known[item.id] for item in items]
 
 
+def check_fits(model: Transformer, tokenizer: Any, item: Item, name: str) -> None:
+    """Raises ValueError, beginning with the item's name, if its text leaves no room in the model's context. Gaps are short, and passages are cut to fit."""
+    try:
+        if isinstance(item, Question):
+            check_length(model, encode(tokenizer, item.prompt, chat=item.chat))
+        elif isinstance(item, Choice):
+            for choice in item.choices:
+                before, after = split(tokenizer, item.prompt, choice)
+                check_length(model, before + after)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def predict(speaker: Speaker, items: Sequence[Item], seeds: Sequence[int]) -> list[Prediction]:
     """What is said to items of one kind."""
     if all(isinstance(item, Question) for item in items):
@@ -100,7 +113,7 @@ def chosen(speaker: Speaker, item: Choice, seed: int) -> Prediction:
         ids = torch.tensor(before + after)
         likely.append(-bound(speaker.model, ids, len(before), samples=settings.samples, seed=seed, cfg_scale=settings.cfg_scale))
         if item.greedy:
-            greedily.append(greedy(speaker.model, ids, len(before)))
+            greedily.append(greedy(speaker.model, ids, len(before), cfg_scale=settings.cfg_scale))
     said = {"log_likelihoods": likely} | ({"greedy": greedily} if item.greedy else {})
     return prediction(item, said, seconds=time.perf_counter() - begun)
 

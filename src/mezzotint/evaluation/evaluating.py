@@ -1,12 +1,13 @@
 """An evaluation from end to end: items, what the model says, figures, and the comparison with another recipe on the same items."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mezzotint.evaluation.answering import Speaker, collect
+from mezzotint.evaluation.answering import Speaker, check_fits, collect
+from mezzotint.evaluation.benchmarks.builtin import HARD
 from mezzotint.evaluation.item import Benchmark, Item, Settings
 from mezzotint.evaluation.predictions import Conditions, Prediction, Store, conditions, read
 from mezzotint.evaluation.sandbox import filtered
@@ -41,12 +42,14 @@ class Evaluation:
     batch: int = 16
 
     def items(self, task: str) -> list[Item]:
-        """What a task asks. Raises ValueError for what cannot be asked."""
+        """What a task asks. Raises ValueError for what cannot be asked, such as what does not fit the model's context."""
         benchmark = benchmark_of(task, self.hard)
         refuse_unconfined(task, benchmark)
         items = benchmark.items(self.settings, self.tokenizer, self.recipe, self.model.config)
         if not items:
             raise ValueError(f"task={task!r} has no items here; look at --data and --split")
+        for item in items:
+            check_fits(self.model, self.tokenizer, item, f"{task} {item.id!r}")
         return items
 
     def run(self, task: str, watch: Watch = unwatched, items: Sequence[Item] | None = None) -> tuple[dict[str, Any], list[Prediction], Scored]:
@@ -76,15 +79,13 @@ def refuse_unconfined(task: str, benchmark: Benchmark) -> None:
 
 
 def beside(task: str, found: dict[str, Any], mine: tuple[Sequence[Prediction], Scored], theirs: tuple[Sequence[Prediction], Scored]) -> None:
-    """Add the other run's figures on the common items and the paired comparison to a summary, for the harder half as well; else `unpaired`, the reason."""
-    halves = ("", "hard") if task in TASKS else (None,)
-    for half in halves:
-        place = found.get("hard", {}) if half == "hard" else found
-        (said, scored), (other, others) = (of_half(run, half) for run in (mine, theirs))
-        if not said or not place:
+    """Add the other run's figures on the common items and the paired comparison to a summary, and to that of every part; else `unpaired`, the reason."""
+    for part, place in places(task, found):
+        (said, scored), (other, others) = (of_part(run, part) for run in (mine, theirs))
+        if not said:
             continue
         try:
-            place["paired"] = compare(said, other, scored, others)
+            place["paired"] = compare(said, other, scored, others, benchmark_of(task).compared)
             common = {p.id for p in said}
             shared = [(p, s) for p, s in zip(other, others, strict=True) if p.id in common]
             place["plain"] = figures(task, [p for p, _ in shared], [s for _, s in shared])
@@ -92,15 +93,25 @@ def beside(task: str, found: dict[str, Any], mine: tuple[Sequence[Prediction], S
             place["unpaired"] = str(error)
 
 
-def of_half(run: tuple[Sequence[Prediction], Scored], half: str | None) -> tuple[list[Prediction], Scored]:
+def places(task: str, found: dict[str, Any]) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """Where a summary holds figures, each with the part that they are of (None: all items)."""
+    yield ("" if task in TASKS else None), found
+    yield from found.get("parts", {}).items()
+    if HARD in found:
+        yield HARD, found[HARD]
+
+
+def of_part(run: tuple[Sequence[Prediction], Scored], part: str | None) -> tuple[list[Prediction], Scored]:
     """The predictions of one part with their scores, None for all."""
-    chosen = [(p, s) for p, s in zip(*run, strict=True) if half is None or p.part == half]
+    chosen = [(p, s) for p, s in zip(*run, strict=True) if part is None or p.part == part]
     return [p for p, _ in chosen], [s for _, s in chosen]
 
 
 def rescore(paths: Sequence[Path], watch: Watch = unwatched) -> list[tuple[Conditions, dict[str, Any]]]:
-    """Figures of every run in predictions files, without a model. Two runs of one task are compared in pairs, the first with the second.
+    """Figures of every run in predictions files, without a model, in the order in which a task's runs stand there.
 
+    Runs of one task are compared in pairs: the first of two with the second, as the run that wrote them was; of more than two, each further one with the
+    first. `paired` then says `against` which run.
     Lines of lm-evaluation-harness are left out with a warning: only its own tasks can score them.
     """
     lines = [line for path in paths for line in read(path)]
@@ -117,7 +128,11 @@ def rescore(paths: Sequence[Path], watch: Watch = unwatched) -> list[tuple[Condi
         scores[run] = score(taken.task, said, watch(taken.task, len(said)))
         found[run] = summary(taken.task, said, scores[run])
     for task in {taken.task for taken, _ in runs.values()}:
-        pair = [run for run, (taken, _) in runs.items() if taken.task == task]
-        if len(pair) == 2:
-            beside(task, found[pair[0]], (runs[pair[0]][1], scores[pair[0]]), (runs[pair[1]][1], scores[pair[1]]))
+        first, *further = [run for run, (taken, _) in runs.items() if taken.task == task]
+        pairs = [(first, further[0])] if len(further) == 1 else [(run, first) for run in further]
+        for run, other in pairs:
+            beside(task, found[run], (runs[run][1], scores[run]), (runs[other][1], scores[other]))
+            for _, place in places(task, found[run]):
+                if "paired" in place:
+                    place["paired"]["against"] = other
     return [(taken, found[run]) for run, (taken, _) in sorted(runs.items(), key=lambda item: item[1][0].task)]

@@ -1,7 +1,7 @@
 """Mezzotint as a model of lm-evaluation-harness (extra: eval), so that its hundreds of tasks run under any recipe."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ try:
 except ImportError:
     raise ValueError("lm-evaluation-harness is not installed; it comes with the extra: pip install 'mezzotint[eval]'") from None
 
-from mezzotint.evaluation.answering import Speaker, collect
+from mezzotint.evaluation.answering import Speaker, check_fits, collect
 from mezzotint.evaluation.evaluating import Watch, unwatched
 from mezzotint.evaluation.item import Choice, Item, Passage, Question, Settings
 from mezzotint.evaluation.likelihood import windows
@@ -24,12 +24,19 @@ from mezzotint.generation import opening
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
 
+SYNTHETIC = ("ruler", "niah_")
+"""What the names of the harness's RULER tasks begin with."""
+
+LIKELIHOODS = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")
+"""The harness's output types to which a recipe means nothing but its guidance."""
+
 
 class Mezzotint(LM):
     """The three requests of the harness, answered under one recipe.
 
     The recipe decides how long an answer may be and how it is sampled, as LLaDA's and Dream's own adapters have it; the task decides where it ends
-    (`until`). Likelihoods are Monte-Carlo bounds of `settings.samples` draws. Answers go through a `Store`, so a killed run resumes.
+    (`until`). Likelihoods are Monte-Carlo bounds of `settings.samples` draws over the whole text; of the recipe they take `settings.cfg_scale` alone.
+    Answers go through a `Store`, so a killed run resumes.
     """
 
     def __init__(
@@ -65,6 +72,11 @@ class Mezzotint(LM):
         begin = self.speaker.tokenizer.bos_token
         return text.removeprefix(begin) if begin else text
 
+    def check(self, items: Sequence[Item], requests: Sequence[Instance]) -> None:
+        """Raises ValueError for the first request that does not fit the model's context, before any is answered."""
+        for item, request in zip(items, requests, strict=True):
+            check_fits(self.speaker.model, self.speaker.tokenizer, item, f"harness task {request.task_name!r}, document {request.doc_id}")
+
     def collect(self, kind: str, items: Sequence[Item]) -> list[Prediction]:
         speaker = self.speaker
         taken = conditions(f"{HARNESS}{kind}", self.name, speaker.model, speaker.recipe, speaker.settings, speaker.batch, speaker.tokenizer)
@@ -81,6 +93,7 @@ class Mezzotint(LM):
                 raise ValueError(f"task {request.task_name!r} asks for samples, and the recipe's temperature is 0; give --temperature")
             ends = (until,) if isinstance(until, str) else tuple(until)
             items.append(Question(f"{i:06d}", prompt=self.bare(context), until=tuple(filter(None, ends)), chat=False))
+        self.check(items, requests)
         return [p.said["text"] for p in self.collect("generate_until", items)]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
@@ -89,6 +102,7 @@ class Mezzotint(LM):
         for i, request in enumerate(requests):
             context, continuation = cast(tuple[str, str], request.args)
             items.append(Choice(f"{i:06d}", prompt=self.bare(context), choices=(continuation,), greedy=True))
+        self.check(items, requests)
         return [(p.said["log_likelihoods"][0], p.said["greedy"][0]) for p in self.collect("loglikelihood", items)]
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
@@ -109,15 +123,64 @@ class Mezzotint(LM):
         return [math.fsum(found) for found in costs]
 
 
-def manager_of(tasks: Sequence[str], include_path: Path | None) -> TaskManager:
+class Tasks(TaskManager):
+    """The harness's index of tasks. They are built inside the harness, which seeds its draws before, and checked as soon as they are.
+
+    given: names of the recipe's options that were given.
+    """
+
+    given: Sequence[str] = ()
+
+    def load(self, task_list: Any) -> Any:
+        asked = ", ".join(map(str, task_list))
+        try:
+            found = super().load(task_list)
+        except ImportError as error:
+            raise ValueError(
+                f"harness: {asked} needs a package that is not installed ({first_line(error)}); the extras of lm-eval bring them, "
+                "e.g. pip install 'lm-eval[longbench]' for LongBench, 'lm-eval[math]' for MATH"
+            ) from None
+        except (AssertionError, LookupError, TypeError) as error:
+            raise ValueError(
+                f"harness: {asked} cannot be built ({type(error).__name__}: {first_line(error)}); accepted: tasks that need no settings beyond their own"
+            ) from None
+        refuse_ignored(asked, {str(task.OUTPUT_TYPE) for task in found["tasks"].values()}, self.given)
+        return found
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")[:200]
+
+
+def refuse_synthetic(tasks: Iterable[str]) -> None:
+    """Raises ValueError for RULER's tasks in the harness: they load a tokenizer of their own, by name and with remote code."""
+    for task in tasks:
+        if task.startswith(SYNTHETIC):
+            raise ValueError(
+                f"harness task={task!r} makes its texts with a tokenizer that it loads with remote code, which is never run here; "
+                "use `mezzotint eval ruler --lengths 4096,8192`, which asks the same in its own words"
+            )
+
+
+def refuse_ignored(asked: str, types: set[str], given: Iterable[str]) -> None:
+    """Raises ValueError for a recipe's option, though all tasks go by likelihood."""
+    ignored = [name for name in given if name != "cfg_scale"]
+    if ignored and types and types <= set(LIKELIHOODS):
+        raise ValueError(
+            f"--{ignored[0].replace('_', '-')} means nothing to {asked}: likelihoods measure the model whatever the recipe; "
+            "leave it out, of a recipe only --cfg-scale counts"
+        )
+
+
+def manager_of(tasks: Sequence[str], include_path: Path | None) -> Tasks:
     """The harness's index of tasks: the folder's alone if it has them all, since reading the harness's thousands takes seconds."""
     if include_path is not None:
         if not include_path.is_dir():
             raise ValueError(f"include_path={str(include_path)!r} is not a folder")
-        own = TaskManager(include_path=str(include_path), include_defaults=False)
+        own = Tasks(include_path=str(include_path), include_defaults=False)
         if all(own.match_tasks([task]) for task in tasks):
             return own
-    return TaskManager(include_path=str(include_path) if include_path else None)
+    return Tasks(include_path=str(include_path) if include_path else None)
 
 
 def run_harness(
@@ -136,16 +199,20 @@ def run_harness(
     chat: bool = False,
     include_path: Path | None = None,
     unsafe_code: bool = False,
+    given: Sequence[str] = (),
     watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """Run tasks of the harness. `harness` in the result holds its own figures as it names them.
 
     limit: questions per task; shots: instead of the task's own number; chat: through the tokenizer's chat template; include_path: a folder of further
-    task files; unsafe_code: allow tasks that run generated code by the harness's own means. Raises ValueError for tasks it does not know.
+    task files; unsafe_code: allow tasks that run generated code by the harness's own means; given: the recipe's options that somebody chose. Raises
+    ValueError for tasks it does not know or cannot build, and if all go by likelihood, for such options but `cfg_scale`.
     """
     if not tasks:
         raise ValueError("harness is empty; give at least one task, e.g. --harness gsm8k,arc_challenge")
+    refuse_synthetic(tasks)
     manager = manager_of(tasks, include_path)
+    manager.given = given
     for task in tasks:
         if not manager.match_tasks([task]):
             raise ValueError(f"harness task={task!r} is unknown to lm-evaluation-harness {lm_eval.__version__}; give --include-path for tasks of your own")

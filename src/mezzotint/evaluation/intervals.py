@@ -30,19 +30,19 @@ def bootstrap(values: Sequence[float], draws: int = 2000) -> tuple[float, float]
     return float(means[int(0.025 * draws)]), float(means[int(0.975 * draws)])
 
 
-def paired(mine: Sequence[bool | float], theirs: Sequence[bool | float]) -> dict[str, Any]:
+def paired(mine: Sequence[bool | float], theirs: Sequence[bool | float], *, shares: bool = False) -> dict[str, Any]:
     """Mean difference on the same questions, its 95 % interval, and how many verdicts changed.
 
-    Verdicts get the interval of Agresti and Min (2005), which does not shrink to nothing when no verdict changed; other figures the bootstrap's, which is None
-    for one question.
+    Verdicts, and shares in [0, 1], get the interval of Agresti and Min (2005), which does not shrink to nothing when no verdict changed; other figures the
+    bootstrap's, which is None for one question.
     """
     if len(mine) != len(theirs) or not mine:
         raise ValueError(f"a paired comparison needs the same questions on both sides, not {len(mine)} and {len(theirs)}")
     differences = [float(a) - float(b) for a, b in zip(mine, theirs, strict=True)]
-    if all(value in (0, 1) for value in (*mine, *theirs)):
-        gained, lost, total = differences.count(1.0) + 0.5, differences.count(-1.0) + 0.5, len(differences) + 2
-        centre = (gained - lost) / total
-        half = Z * math.sqrt(gained + lost - (gained - lost) ** 2 / total) / total
+    if shares or all(value in (0, 1) for value in (*mine, *theirs)):
+        total, moved = len(differences) + 2, math.fsum(differences)  # two questions are added, half of one better and half of one worse
+        centre = moved / total
+        half = Z * math.sqrt(math.fsum(d * d for d in differences) + 1 - moved**2 / total) / total
         interval = (max(-1.0, centre - half), min(1.0, centre + half))
     else:
         interval = bootstrap(differences)

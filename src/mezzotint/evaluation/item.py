@@ -119,7 +119,8 @@ class Benchmark:
     items(settings, tokenizer, recipe, model's config) -> the items; score(facts, said) -> figures of one item, the chief one first;
     uses: the settings it takes beyond those that all take, `recipe`: what of a recipe it depends on ("all", "gaps": all but
     `OF_ANSWERS`, "suffix" or "nothing").
-    summary: figures of several scored items, where their means would not do.
+    summary: figures of several scored items, where their means would not do; compared: the share in [0, 1] by which two runs are compared (None: the
+    chief figure).
     """
 
     about: str
@@ -129,6 +130,7 @@ class Benchmark:
     recipe: str = "all"
     summary: Callable[[Sequence[dict[str, Any]]], dict[str, Any]] | None = None
     runs_code: bool = False
+    compared: str | None = None
 
 
 def cut(text: str, until: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from mezzotint.commit import Quota
 from mezzotint.denoising import denoise
 from mezzotint.models.guidance import Guided
 from mezzotint.models.transformer import Transformer
-from mezzotint.recipe import Recipe
+from mezzotint.recipe import Recipe, round_up
 from mezzotint.types import Suffix
 
 AT_ONCE = 4096
@@ -126,14 +126,22 @@ def suffix_cost(
     return total / samples
 
 
-def greedy(model: Transformer, ids: Int[Tensor, " n"], start: int) -> bool:
-    """True if decoding one token per forward, the surest first, gives exactly ids[start:]."""
-    length = len(ids) - start
-    recipe = Recipe(gen_length=length, block_length=None, commit=Quota(), early_stop="off")
+def greedy(model: Transformer, ids: Int[Tensor, " n"], start: int, *, cfg_scale: float = 0.0) -> bool:
+    """True if decoding one token per forward, the surest first, gives exactly ids[start:].
+
+    Models trained in blocks decode them whole, one after the other; what they write behind the last of the ids does not count.
+    """
+    grid = model.config.block_length
+    length = len(ids) - start if grid is None else round_up(len(ids) - start, grid)
+    recipe = Recipe(gen_length=length, block_length=grid, commit=Quota(), early_stop="off", cfg_scale=cfg_scale)
     for step in denoise(model, ids[None, :start] if start else Canvas.gaps([length], model.config.mask_id, model.device), recipe):
-        row = step.ids[0]
-        if not bool(((row < 0) | (row == ids[start:])).all()):
+        begin = step.begins[0]
+        wanted = ids[start + max(0, step.block.start - begin) :]
+        row = step.ids[0, max(0, begin - step.block.start) :][: len(wanted)]
+        if not bool(((row < 0) | (row == wanted[: len(row)])).all()):
             return False
+        if len(row) == len(wanted) and bool((row >= 0).all()):
+            return True
     return True
 
 

@@ -69,8 +69,10 @@ def figures(task: str, predictions: Sequence[Prediction], scored: Scored) -> dic
     return found | {"count": len(scored)} | costs | {"seconds": seconds}
 
 
-def compare(mine: Sequence[Prediction], theirs: Sequence[Prediction], my_scores: Scored, their_scores: Scored) -> dict[str, Any]:
-    """Two runs on the same items: the paired difference in the chief figure, its interval, and how many verdicts and answers changed.
+def compare(mine: Sequence[Prediction], theirs: Sequence[Prediction], my_scores: Scored, their_scores: Scored, share: str | None = None) -> dict[str, Any]:
+    """Two runs on the same items: the paired difference in one figure, its interval, and how many verdicts and answers changed.
+
+    share: the figure, if it is a share in [0, 1] and not the chief one.
 
     Only items that both runs answered count. Raises ValueError if there are none, or if the same id stands for different questions.
     """
@@ -80,9 +82,9 @@ def compare(mine: Sequence[Prediction], theirs: Sequence[Prediction], my_scores:
         raise ValueError("the two runs have no question in common")
     if any(p.asked != q.asked for p, _, q, _ in pairs):
         raise ValueError("the two runs were asked different questions under the same ids, so they cannot be compared in pairs")
-    chief = next(iter(pairs[0][1]))
-    found = paired([s[chief] for _, s, _, _ in pairs], [t[chief] for _, _, _, t in pairs])
-    return found | {"answers_changed": sum(answered(p) != answered(q) for p, _, q, _ in pairs), "count": len(pairs)}
+    figure = share or next(iter(pairs[0][1]))
+    found = paired([s[figure] for _, s, _, _ in pairs], [t[figure] for _, _, _, t in pairs], shares=share is not None)
+    return {"figure": figure} | found | {"answers_changed": sum(answered(p) != answered(q) for p, _, q, _ in pairs), "count": len(pairs)}
 
 
 def answered(prediction: Prediction) -> dict[str, Any]:

@@ -179,4 +179,4 @@ def score(facts: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
     return {"exact_match": there == len(facts["wanted"]), "recall": there / len(facts["wanted"])}
 
 
-RULER = Benchmark("needles, tracking and aggregation at any length", items, score, uses=("count", "chat", "lengths"))
+RULER = Benchmark("needles, tracking and aggregation at any length", items, score, uses=("count", "chat", "lengths"), compared="recall")
