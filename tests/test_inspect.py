@@ -34,11 +34,12 @@ def test_prune_writes_a_checkpoint_that_generates(tmp_path, capsys):
 
 def test_prune_structured_reports_what_was_reached(tmp_path, capsys):
     out = tmp_path / "small"
-    options = ["--target-speedup", "1.05", "--quality-drop-threshold", "3", "--cost", "flops", "--length", "128", "--samples", "8", "--sample-length", "48"]
-    assert main(["prune", "--out", str(out), "--json", *options]) == 0
+    goal = ["--target-speedup", "1.05", "--quality-drop-threshold", "3", "--measure", "ppl", "--cost", "flops", "--length", "128"]
+    assert main(["prune", "--out", str(out), "--json", *goal, "--samples", "8", "--sample-length", "48"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["speedup"] >= 1.05
     assert report["quality_drop"] <= 3
+    assert (report["measure"], report["preset"]) == ("ppl", "balanced")
     assert report["parameter_ratio"] < 1
     assert json.loads((out / "pruning.json").read_text())["kept"]
     assert mz.load_model(out).config.parameters() < mz.load_model().config.parameters()
