@@ -182,13 +182,13 @@ def summary(rows: Rows, method: str, sparsity: str, kind: str) -> dict[str, Any]
 
 
 def paired_seeds(rows: Rows, a: str, b: str, sparsity: str) -> dict[str, Any] | None:
-    """a - b with equal seeds."""
+    """The bound of a - that of b, in nats per token, with equal seeds."""
     mine, theirs = seeds_of(rows, a, sparsity), seeds_of(rows, b, sparsity)
     if not mine or len(mine) != len(theirs):
         return None
-    differences = [x["quality_drop"] - y["quality_drop"] for x, y in zip(mine, theirs, strict=True)]
+    differences = [x["nll"] - y["nll"] for x, y in zip(mine, theirs, strict=True)]
     spread = statistics.stdev(differences) if len(differences) > 1 else None
-    return {"method": a, "against": b, "sparsity": sparsity, "quality_drop_difference": statistics.mean(differences), "spread": spread}
+    return {"method": a, "against": b, "sparsity": sparsity, "nll_difference": statistics.mean(differences), "spread": spread}
 
 
 if __name__ == "__main__":
