@@ -208,13 +208,13 @@ class SinkAwarePruner:
         check_bound(goal.quality_drop_threshold, goal.measure, lost, f"quantise={scheme} alone costs", QuantisedError)
         return max(0.0, lost.value)
 
-    def _quantised(self, pruned: Transformer, scheme: str) -> dict[str, float]:
+    def _quantised(self, pruned: Pruned, scheme: str) -> dict[str, float]:
         """Loss and speed of what will be loaded. Raises QuantisedError if the bound is passed."""
         told, small = pruned.report, quantise(pruned, scheme)
         lost = self.validation.drop(small, told["measure"])
         check_bound(told["quality_drop_threshold"], told["measure"], lost, f"with quantise={scheme} the loss is", QuantisedError)
-        length, predicted = self.settings.canvas(self.model.config)
-        times = speed.compare(self.model, small, length=told.get("length", length), predicted=min(predicted, told.get("length", length)), repeats=5)
+        length = told.get("length") or self.settings.canvas(self.model.config)[0]
+        times = speed.compare(self.model, small, length=length, predicted=min(self.settings.predicted, length), repeats=5)
         return {"quality_drop_quantised": lost.value, "quality_drop_quantised_standard_error": lost.error, "speedup_quantised": times["speedup"]}
 
     def _structured(self, settings: Structured, goal: Goal, reserve: float, strict: bool, journal: Journal, tell: Tell) -> Pruned:
