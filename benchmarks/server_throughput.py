@@ -140,14 +140,15 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--replicas", type=int, nargs="+", default=sorted({1, cores_here()}), help="engines (default: one, and one for every core)")
     parser.add_argument("--requests", type=int, default=48, help="requests of one sample")
-    parser.add_argument("--recipes", nargs="+", default=RECIPES, metavar="NAME[+FIELD=VALUE...]")
+    parser.add_argument("--recipes", nargs="+", metavar="NAME[+FIELD=VALUE...]")
     parser.add_argument("--task", default="math", help="built-in task whose questions are asked (default: math)")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--samples", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one sample of 16 requests")
+    parser.add_argument("--quick", action="store_true", help="one sample of 8 requests, by default of two recipes")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     args = parser.parse_args()
-    requests, samples = (16, 1) if args.quick else (args.requests, args.samples)
+    requests, samples = (8, 1) if args.quick else (args.requests, args.samples)
+    args.recipes = args.recipes or (("threshold", RECOMMENDED) if args.quick else RECIPES)
     prompts = [question.prompt for question in questions(args.task, requests)]
     recipes = {text: read(text, args.max_tokens) for text in args.recipes}
     rest = {"clients": args.clients, "samples": samples}
