@@ -1,6 +1,7 @@
 """What the long benchmarks share: samples outlive a kill, samples of other conditions are refused, and the figures say what the samples say."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -244,4 +245,4 @@ def test_the_report_puts_only_intervals_in_brackets():
     assert cell({"mean": 0.5, "ci": [0.25, 0.75]}) == "+0.5 [0.25, 0.75]"
     assert cell({"verdict": True, "questions": 60, "why": ""}) == "yes (on 60 questions)"
     assert cell({"verdict": None, "questions": 1, "why": "too few"}) == "open (on 1 question; too few)"
-    assert " · samples 32 · " in page()
+    assert re.search(r" · samples \d+ · ", page())
