@@ -17,14 +17,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from machine import stamp
 from rows import Rows
-from torch.nn.functional import kl_div
 
 import mezzotint as mz
 from mezzotint.analysis.sinks import SinkRule
-from mezzotint.evaluation.comparison import Masked, Quality, drop, judge, masked_rows
+from mezzotint.evaluation.comparison import Masked, Quality, drop, judge, judge_beside, log_probabilities, masked_rows
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.evaluation.suite import answer, questions
 from mezzotint.evaluation.tasks import TASKS
@@ -59,8 +57,8 @@ class Judge:
         samples = from_suite(tokenizer, count=args.checks, length=args.sample_length, seed=1, held_out=True)
         self.checks: list[Masked] = masked_rows([(s.ids, s.start, s.end) for s in samples], model.config.mask_id, draws=args.draws, seed=1, batch=32)
         self.asked = {task: questions(task, args.questions // len(TASKS)) for task in TASKS} if args.questions else {}
-        self.said: list[torch.Tensor] = []
-        self.dense: Quality = judge(model, self.checks, lambda logits: self.said.append(logits.log_softmax(-1)))
+        self.dense: Quality = judge(model, self.checks)
+        self.said = list(log_probabilities(model, self.checks))
 
     def exact_match(self, model: Any) -> dict[str, Any]:
         right = {task: [o.right for o in answer(model, self.tokenizer, examples, self.recipe, batch=self.batch)] for task, examples in self.asked.items()}
@@ -69,11 +67,10 @@ class Judge:
 
     def row(self, model: Any, ask: bool = True) -> dict[str, Any]:
         """ask: decode the questions too, which takes longer than all the rest."""
-        said, apart = iter(self.said), []
-        found = judge(model, self.checks, lambda logits: apart.append(kl_div(logits.log_softmax(-1), next(said), log_target=True, reduction="none").sum(-1)))
+        found, apart = judge_beside(model, self.said, self.checks)
         lost = drop(found, self.dense)
         quality = {"nll": found.mean, "quality_drop": lost.value, "quality_drop_standard_error": lost.error, "accuracy": found.accuracy}
-        closeness = {"agreement": 1 - drop(found, self.dense, "agreement").value, "kl": float(torch.cat(apart).mean())}
+        closeness = {"agreement": 1 - drop(found, self.dense, "agreement").value, "kl": apart}
         return quality | closeness | (self.exact_match(model) if ask else {"exact_match": None})
 
 

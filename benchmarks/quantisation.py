@@ -19,7 +19,7 @@ from machine import stamp
 from rows import Rows
 
 import mezzotint as mz
-from mezzotint.evaluation.comparison import drop, judge, judge_beside, masked_rows
+from mezzotint.evaluation.comparison import drop, judge, judge_beside, log_probabilities, masked_rows
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.evaluation.suite import answer, questions
 from mezzotint.evaluation.tasks import TASKS
@@ -56,7 +56,7 @@ def main() -> None:
 
     def row(changed: Any, beside: Any) -> dict[str, Any]:
         """changed, measured in turn with `beside`, the same model unquantised and in the same type; quality against the dense model in fp32."""
-        judged, apart = judge_beside(changed, model, checks)
+        judged, apart = judge_beside(changed, log_probabilities(model, checks), checks)
         lost = drop(judged, reference)
         right = [o.right for examples in asked.values() for o in answer(changed, tokenizer, examples, recipe, batch=40)]
         sizes = {name: [stored_bytes(part(m)) for m in (changed, beside)] for name, part in (("memory", whole), ("layers_memory", layers))}

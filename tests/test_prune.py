@@ -16,7 +16,7 @@ from mezzotint.analysis import SinkRule, compute_sink_instability, dynamics, rec
 from mezzotint.cli import main
 from mezzotint.describing import describe
 from mezzotint.evaluation import comparison
-from mezzotint.evaluation.comparison import MEASURES, Quality, drop, judge, judge_beside, masked_rows
+from mezzotint.evaluation.comparison import MEASURES, Quality, drop, judge, judge_beside, log_probabilities, masked_rows
 from mezzotint.evaluation.likelihood import bound
 from mezzotint.kernels.column_mass import column_mass
 from mezzotint.models.bitmask import pack, unpack
@@ -560,7 +560,7 @@ def test_the_bound_agrees_with_the_one_of_the_evaluation(bundled):
     ours = judge(model, rows).mean * (sample.end - sample.start)
     theirs = bound(model, sample.ids[: sample.end], sample.start, samples=64)
     assert ours == pytest.approx(theirs, rel=0.5)
-    same, apart = judge_beside(model, model, rows)
+    same, apart = judge_beside(model, log_probabilities(model, rows), rows)
     assert drop(same, judge(model, rows), "agreement").value == 0
     assert apart == pytest.approx(0, abs=1e-6)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import checkpoint
 import torch
 from data import MIX, Item, Source, prose_texts
-from train import PADDING, PRESETS, optimisers, scale
+from train import PADDING, PRESETS, advance, optimisers, scale
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import mezzotint as mz
@@ -89,11 +89,7 @@ def main() -> None:
         loss = (cost * weights(items).to(args.device)).sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group, lr in zip((g for t in trainers for g in t.param_groups), base, strict=True):
-            group["lr"] = lr * scale(state["step"], progress())
-        for trainer in trainers:
-            trainer.step()
-            trainer.zero_grad()
+        advance(trainers, base, scale(state["step"], progress()))
         losses.append(loss.item())
         state["step"] += 1
         state["tokens"] += ids.numel()

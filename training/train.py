@@ -113,6 +113,15 @@ def scale(step: int, progress: float) -> float:
     return min(1.0, (step + 1) / 100) * min(1.0, max(0.0, (1 - progress) / 0.5))
 
 
+def advance(trainers: list[torch.optim.Optimizer], highest: list[float], share: float) -> None:
+    """One step of every optimiser, its groups at that share of their highest rates."""
+    for group, rate in zip((g for t in trainers for g in t.param_groups), highest, strict=True):
+        group["lr"] = rate * share
+    for trainer in trainers:
+        trainer.step()
+        trainer.zero_grad()
+
+
 def share(text: str) -> tuple[str, float]:
     """One of --mix."""
     task, _, number = text.partition("=")
@@ -193,12 +202,7 @@ def main() -> None:
             cost = torch.nn.functional.cross_entropy(model.head(rows).float(), ids[masked], reduction="none")
         (cost * weight[masked]).sum().div(len(items)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        rate = scale(state["step"], progress())
-        for group, lr in zip((g for t in trainers for g in t.param_groups), base, strict=True):
-            group["lr"] = lr * rate
-        for trainer in trainers:
-            trainer.step()
-            trainer.zero_grad()
+        advance(trainers, base, scale(state["step"], progress()))
         per_row = torch.zeros(len(items)).index_add_(0, masked.nonzero()[:, 0].cpu(), (cost.detach() * weight[masked]).cpu())
         for item, value in zip(items, per_row.tolist(), strict=True):
             losses[item.task].append(value)

@@ -12,6 +12,7 @@ from mezzotint.cli import options
 
 if TYPE_CHECKING:
     from mezzotint.prune.calibration import Sample
+    from mezzotint.prune.journal import Journal
     from mezzotint.prune.settings import Preset
 
 STRUCTURED = ("ranking", "importance", "repair", "grouping", "allocation", "cost", "length")
@@ -60,10 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import mezzotint
     from mezzotint.cli.progress import bar
-    from mezzotint.evaluation.predictions import weights_digest
     from mezzotint.models.loading import folder_of
     from mezzotint.models.quantised import quantise
-    from mezzotint.prune.calibration import digest
     from mezzotint.prune.checkpoint import check_recorded, save
     from mezzotint.prune.journal import Journal
     from mezzotint.prune.pruner import SinkAwarePruner, ThresholdError
@@ -85,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
     pruner = SinkAwarePruner(model, list(samples[0]), validation_data=list(samples[1]), seed=args.seed)
     if preset.structured:
         pruner.check(preset.structured)
-    identity = {"version": mezzotint.__version__, "data": digest([*samples[0], *samples[1]]), "weights": weights_digest(model)}
-    identity |= {k: v for k, v in vars(args).items() if k not in (*AFTERWARDS, *(["quality_drop_threshold", "measure"] if preset.sparsity else []))}
+    identity = {k: v for k, v in vars(args).items() if k not in (*AFTERWARDS, *(["quality_drop_threshold", "measure"] if preset.sparsity else []))}
+    identity |= {"version": mezzotint.__version__} | pruner.identity
     if preset.structured and preset.quantise == "int4-weight":
         identity["quantise"] = preset.quantise  # widths are rounded for it
     journal = Journal(out.with_name(out.name + ".journal"), identity)
@@ -100,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             smaller = pruner.prune(None, args.quality_drop_threshold, measure=args.measure, preset=preset, strict=args.strict, journal=journal, report=tell)
         except ThresholdError as error:
-            raise ValueError(f"{error}; nothing was written{remedy(error, args, journal.folder, bool(preset.sparsity), 'quantise' in identity)}") from None
+            raise ValueError(f"{error}; nothing was written{remedy(error, args, journal, bool(preset.sparsity), 'quantise' in identity)}") from None
     report = smaller.report | {"model": args.model or "bundled", "preset": args.preset or (None if preset.sparsity else "balanced")}
     save(smaller, out, source=args.model, report=report)
     journal.finish()
@@ -112,17 +111,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def remedy(error: Exception, args: argparse.Namespace, folder: Path | None, sparse: bool, rounded: bool) -> str:
+def remedy(error: Exception, args: argparse.Namespace, journal: "Journal", sparse: bool, rounded: bool) -> str:
     """What to do about a bound that would be passed: which change of the command goes on from the journal. rounded: the plan depends on the quantisation."""
     from mezzotint.prune.pruner import QuantisedError
 
-    if folder is None or not folder.exists():
-        return ""
+    if not journal.begun:
+        return "; give a larger --quality-drop-threshold" + (" or leave --quantise out" if args.quantise else "")
     if isinstance(error, QuantisedError):
         again = "without --quantise" if args.quantise and not rounded else "with a looser bound" if sparse else ""
     else:
         again = "with a looser bound" if sparse else "without --strict"
-    return f". {folder} keeps what was computed" + (f", and the same command {again} goes on from it" if again else "")
+    return f". {journal.folder} keeps what was computed" + (f", and the same command {again} goes on from it" if again else "")
 
 
 def chosen(args: argparse.Namespace) -> "Preset":

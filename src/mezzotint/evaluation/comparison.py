@@ -1,7 +1,7 @@
 """How likely a model finds answers, and how far a changed model is from the one it came from, on the same masks (common random numbers)."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -136,9 +136,20 @@ def judge(model: Transformer, batches: Sequence[Masked], look: Callable[[Float[T
 
 
 @torch.no_grad()
-def judge_beside(changed: Transformer, dense: Transformer, batches: Sequence[Masked]) -> tuple[Quality, float]:
-    """A changed model's quality, and its mean KL from the dense one, KL(dense || changed), at the masked positions, in nats."""
-    theirs = (logits.log_softmax(-1) for b in batches for logits in said(dense, b))
+def log_probabilities(model: Transformer, batches: Sequence[Masked]) -> Iterator[Float[Tensor, "piece vocab"]]:
+    """At all masked positions, piece after piece, as `judge_beside` takes them."""
+    for batch in batches:
+        for logits in said(model, batch):
+            yield logits.log_softmax(-1)
+
+
+@torch.no_grad()
+def judge_beside(changed: Transformer, dense: Iterable[Float[Tensor, "piece vocab"]], batches: Sequence[Masked]) -> tuple[Quality, float]:
+    """A changed model's quality, and its mean KL from the dense one, KL(dense || changed), at the masked positions, in nats.
+
+    dense: its `log_probabilities` on the same batches; a list of them serves several models.
+    """
+    theirs = iter(dense)
     apart: list[Tensor] = []
 
     def look(logits: Tensor) -> None:

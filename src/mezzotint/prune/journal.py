@@ -38,6 +38,11 @@ class Journal:
             )
         write_text(marker, json.dumps(now))
 
+    @property
+    def begun(self) -> bool:
+        """Whether it keeps anything that was finished."""
+        return self.folder is not None and any(self.folder.glob("*.safetensors"))
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """For one run alone; what fails before anything was finished leaves no journal. Raises ValueError if another run holds it."""
@@ -49,7 +54,7 @@ class Journal:
             try:
                 yield
             except BaseException:
-                if not any(self.folder.glob("*.safetensors")):
+                if not self.begun:
                     self.finish()
                 raise
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mezzotint.analysis.dynamics import Dynamics
 from mezzotint.analysis.recording import Recording, record_noise
 from mezzotint.analysis.sinks import SinkRule
-from mezzotint.evaluation.comparison import Drop, drop, judge, judge_beside, masked_rows
+from mezzotint.evaluation.comparison import Drop, drop, judge, judge_beside, log_probabilities, masked_rows
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.models.quantised import GROUP, packed, quantise, stored_bytes
 from mezzotint.models.transformer import Transformer
@@ -237,7 +237,7 @@ class SinkAwarePruner:
         default = Sparsity(settings.method, settings.ratio, settings.pattern)
         settings = dataclasses.replace(settings, **{k: v for k, v in self.given.items() if getattr(settings, k) == getattr(default, k)})
         found = sparsify(self.model, self.data, settings, journal=journal, report=tell)
-        changed, apart = judge_beside(found.model, self.model, self.validation.rows)
+        changed, apart = judge_beside(found.model, log_probabilities(self.model, self.validation.rows), self.validation.rows)
         lost = drop(changed, self.validation.dense, measure)
         check_bound(bound, measure, lost, f"{settings.method} costs")
         quality = {"measure": measure, "quality_drop": lost.value, "quality_drop_standard_error": lost.error, "quality_drop_threshold": bound}
@@ -283,7 +283,7 @@ class SinkAwarePruner:
         samples = Calibration.of(test_data, self.seed).samples
         check_samples(samples, self.model.config)
         rows = masked_rows([(s.ids, s.start, s.end) for s in samples], self.model.config.mask_id, draws=self.draws, seed=self.seed + 1, batch=self.batch)
-        dense, (changed, apart) = judge(self.model, rows), judge_beside(pruned, self.model, rows)
+        dense, (changed, apart) = judge(self.model, rows), judge_beside(pruned, log_probabilities(self.model, rows), rows)
         told = getattr(pruned, "report", {})
         measure = told.get("measure", Goal.measure)
         lost = drop(changed, dense, measure)
