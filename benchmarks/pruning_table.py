@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from asking import Asking, rate
 from machine import stamp
 from rows import Rows
 
@@ -24,8 +25,6 @@ import mezzotint as mz
 from mezzotint.analysis.sinks import SinkRule
 from mezzotint.evaluation.comparison import Masked, Quality, drop, judge, judge_beside, log_probabilities, masked_rows
 from mezzotint.evaluation.predictions import weights_digest
-from mezzotint.evaluation.suite import answer, questions
-from mezzotint.evaluation.tasks import TASKS
 from mezzotint.prune.calibration import Calibration, from_suite
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.pruner import SinkAwarePruner
@@ -53,17 +52,15 @@ class Judge:
     """The same masks and questions for every model."""
 
     def __init__(self, model: Any, tokenizer: Any, args: argparse.Namespace):
-        self.tokenizer, self.recipe, self.batch = tokenizer, mz.Recipe(gen_length=64, steps=16, cache=mz.DualCache()), args.batch
+        self.asking = Asking(tokenizer, args.questions, mz.Recipe(gen_length=64, steps=16, cache=mz.DualCache()), args.batch)
         samples = from_suite(tokenizer, count=args.checks, length=args.sample_length, seed=1, held_out=True)
         self.checks: list[Masked] = masked_rows([(s.ids, s.start, s.end) for s in samples], model.config.mask_id, draws=args.draws, seed=1, batch=32)
-        self.asked = {task: questions(task, args.questions // len(TASKS)) for task in TASKS} if args.questions else {}
         self.dense: Quality = judge(model, self.checks)
         self.said = list(log_probabilities(model, self.checks))
 
     def exact_match(self, model: Any) -> dict[str, Any]:
-        right = {task: [o.right for o in answer(model, self.tokenizer, examples, self.recipe, batch=self.batch)] for task, examples in self.asked.items()}
-        total = [r for rows in right.values() for r in rows]
-        return {"exact_match": sum(total) / len(total) if total else None, "by_task": {task: sum(rows) / len(rows) for task, rows in right.items()}}
+        right = self.asking.right(model)
+        return {"exact_match": rate([verdict for some in right.values() for verdict in some]), "by_task": {task: rate(some) for task, some in right.items()}}
 
     def row(self, model: Any, ask: bool = True) -> dict[str, Any]:
         """ask: decode the questions too, which takes longer than all the rest."""
@@ -134,7 +131,7 @@ def main() -> None:
     table = [summary(rows, *name) for name in names]
     shares = dict.fromkeys([*args.sparsities, *(f"{x:g}" for x in args.structured)])
     against = [pair for a, b in PAIRS for s in shares if (pair := paired_seeds(rows, a, b, s))]
-    found = {"dense": dense, "table": table, "sink_against": against, "decoding": str(judge.recipe), "tasks": list(judge.asked)}
+    found = {"dense": dense, "table": table, "sink_against": against, "decoding": str(judge.asking.recipe), "tasks": list(judge.asking.questions)}
     print(json.dumps(found | settings | {"quick": args.quick, **stamp()}))
 
 

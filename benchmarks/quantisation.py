@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from asking import Asking
 from machine import stamp
 from rows import Rows
 
 import mezzotint as mz
 from mezzotint.evaluation.comparison import drop, judge, judge_beside, log_probabilities, masked_rows
 from mezzotint.evaluation.predictions import weights_digest
-from mezzotint.evaluation.suite import answer, questions
-from mezzotint.evaluation.tasks import TASKS
 from mezzotint.models.quantised import GROUP, SCHEMES, quantise, stored_bytes
 from mezzotint.prune import speed
 from mezzotint.prune.calibration import from_suite
@@ -51,14 +50,12 @@ def main() -> None:
     samples = from_suite(tokenizer, count=args.checks, length=args.sample_length, seed=1, held_out=True)
     checks = masked_rows([(s.ids, s.start, s.end) for s in samples], model.config.mask_id, draws=4, seed=1, batch=32)
     reference = judge(model, checks)
-    recipe = mz.named("dual").with_(gen_length=64)
-    asked = {task: questions(task, args.questions // len(TASKS)) for task in TASKS} if args.questions else {}
+    asking = Asking(tokenizer, args.questions, mz.named("dual").with_(gen_length=64))
 
     def row(changed: Any, beside: Any) -> dict[str, Any]:
         """changed, measured in turn with `beside`, the same model unquantised and in the same type; quality against the dense model in fp32."""
         judged, apart = judge_beside(changed, log_probabilities(model, checks), checks)
         lost = drop(judged, reference)
-        right = [o.right for examples in asked.values() for o in answer(changed, tokenizer, examples, recipe, batch=40)]
         sizes = {name: [stored_bytes(part(m)) for m in (changed, beside)] for name, part in (("memory", whole), ("layers_memory", layers))}
         return {
             **{f"{name}_ratio": mine / theirs for name, (mine, theirs) in sizes.items()},
@@ -68,7 +65,7 @@ def main() -> None:
             "quality_drop_standard_error": lost.error,
             "agreement": 1 - drop(judged, reference, "agreement").value,
             "kl": apart,
-            "exact_match": sum(right) / len(right) if right else None,
+            "exact_match": asking.exact_match(changed),
         }
 
     def attempt(source: Any, scheme: str | None, dtype: torch.dtype) -> dict[str, Any]:
@@ -96,7 +93,7 @@ def main() -> None:
             found.append(rows.found[name])
             if not args.json:
                 print(json.dumps(rows.found[name]), file=sys.stderr, flush=True)
-    print(json.dumps({"rows": found, "decoding": str(recipe), "settings": settings, "quick": args.quick, **stamp(model)}))
+    print(json.dumps({"rows": found, "decoding": str(asking.recipe), "settings": settings, "quick": args.quick, **stamp(model)}))
 
 
 def whole(model: Any) -> Any:

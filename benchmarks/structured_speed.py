@@ -19,14 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from asking import Asking
 from machine import stamp
 from rows import Rows
 
 import mezzotint as mz
 from mezzotint.evaluation.comparison import MEASURES
 from mezzotint.evaluation.predictions import weights_digest
-from mezzotint.evaluation.suite import answer, questions
-from mezzotint.evaluation.tasks import TASKS
 from mezzotint.prune import speed
 from mezzotint.prune.calibration import from_suite
 from mezzotint.prune.pruner import SinkAwarePruner
@@ -67,12 +66,7 @@ def main() -> None:
     )
     base = Structured(length=args.length, predicted=min(32, args.length), cost="flops" if args.quick else "measured", passes=1 if args.quick else 3)
     begun = time.monotonic()
-    recipe = mz.Recipe(gen_length=64, steps=16, cache=mz.DualCache())
-    asked = [questions(task, args.questions // len(TASKS)) for task in TASKS] if args.questions else []
-
-    def exact_match(some: Any) -> float | None:
-        right = [o.right for examples in asked for o in answer(some, tokenizer, examples, recipe, batch=40)]
-        return sum(right) / len(right) if right else None
+    asking = Asking(tokenizer, args.questions, mz.Recipe(gen_length=64, steps=16, cache=mz.DualCache()))
 
     def pruner(**changes: Any) -> SinkAwarePruner:
         import dataclasses
@@ -84,7 +78,7 @@ def main() -> None:
         told = {name: pruned.report[name] for name in ("kept_heads", "kept_neurons")} | {"validation_drop": pruned.report["quality_drop"]}
         found = maker.evaluate(pruned, test, repeats=args.repeats)
         told["reached"] = Goal(target, threshold).reached(found["speedup"], "measured") and told["validation_drop"] <= threshold
-        told["exact_match"] = exact_match(pruned)
+        told["exact_match"] = asking.exact_match(pruned)
         return {"target_speedup": target} | {name: value for name, value in found.items() if name != "layers"} | told
 
     def say(row: dict[str, Any]) -> None:
@@ -92,7 +86,7 @@ def main() -> None:
             text = f"{row['row']:32} {row['speedup']:.2f}x  parameters {row['parameter_ratio']:.0%}  {row['measure']} {row['quality_drop']:+.1%}"
             print(f"{time.monotonic() - begun:6.0f} s  {text}", file=sys.stderr, flush=True)
 
-    dense_right = rows.row("dense", lambda: {"exact_match": exact_match(model)})["exact_match"]
+    dense_right = rows.row("dense", lambda: {"exact_match": asking.exact_match(model)})["exact_match"]
     free, goals = pruner(), {}
     for measure in args.measures:
         made = rows.row(f"goal {measure}", lambda m=measure: measured(free, args.target, args.threshold, m))
@@ -112,7 +106,7 @@ def main() -> None:
     headline = {name: first[name] for name in HEADLINE} | {"target_speedup": args.target, "length": args.length, "dense_against_itself": noise}
     if not args.json:
         print(f"speedup {first['speedup']:.2f}x; the dense model against itself {noise:.2f}x", file=sys.stderr)
-    found = {"goals": goals, "curve": curve, "decoding": str(recipe), "settings": settings, "quick": args.quick}
+    found = {"goals": goals, "curve": curve, "decoding": str(asking.recipe), "settings": settings, "quick": args.quick}
     print(json.dumps(headline | found | stamp()))
 
 
