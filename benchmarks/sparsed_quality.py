@@ -12,6 +12,7 @@ canvas.
 The paper's other rivals, dKV-Cache and Fast-dLLM (prefix cache and threshold, as published), are asked when --arms names them, one question at a time:
 their seconds are not comparable. On canvases of one block Fast-dLLM's dual cache is its prefix cache.
 Questions are asked a few at a time, of every task and in every arm, before the next few: whenever it ends (--minutes, Ctrl-C), all arms have answered the same.
+Nothing here is drawn but the questions: `points_by_draw` is the difference from dense of each of three draws of them, the few in turn.
 With --keep, what is answered is added to the file and not asked again by the same recipe. A file of other weights, settings, threads or versions is refused.
 """
 
@@ -199,6 +200,8 @@ def refuse_others(lines: Sequence[dict], about: dict, path: Path | None) -> None
             raise SystemExit(f"keep={str(path)!r} holds answers made with {name}={made.get(name)}, this is {about[name]}; give another file")
 
 
+DRAWS = 3
+
 IDENTITY = ("task", "arm", "recipe", "attention", "from", "to")
 """What a kept line is known by, besides what it is about."""
 
@@ -275,8 +278,8 @@ def main() -> None:
                 if not args.json:
                     print(task, name, sum(answered[key]["right"]), "of", len(some), flush=True)
 
-    def verdicts(arm: str, of: list[str]) -> list[bool]:
-        return [bool(right) for task in of for line in found.get((task, arm), []) for right in line["right"]]
+    def verdicts(arm: str, of: list[str], every: slice = slice(None)) -> list[bool]:
+        return [bool(right) for task in of for line in found.get((task, arm), [])[every] for right in line["right"]]
 
     def summary(arm: str, of: list[str]) -> dict:
         mine = verdicts(arm, of)
@@ -287,6 +290,11 @@ def main() -> None:
             "count": len(mine),
             "ci": wilson(sum(mine), len(mine)),
             "against_dense": paired(mine, verdicts("dense", of)),
+            "points_by_draw": [
+                100 * paired(verdicts(arm, of, every), verdicts("dense", of, every))["difference"]
+                for every in (slice(draw, None, DRAWS) for draw in range(DRAWS))
+                if verdicts(arm, of, every)
+            ],
             "forwards": sum(n for n, _ in runs) / len(runs),
             "sparse_share": sparse_share(runs),
             "tiles_kept": statistics.mean(shares) if shares else None,
