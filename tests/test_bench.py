@@ -84,7 +84,7 @@ def test_a_replayed_pace_holds_over_blocks(pace, width):
 def test_a_replayed_answer_ends_the_run_where_a_stop_id_would(early_stop, decided):
     model = random_model(shape_of(str(TINY)), dtype="float32")
     recipe = mz.Recipe(gen_length=64, block_length=16, early_stop=early_stop)
-    found = measure(model, [torch.arange(9)], recipe, answer=36)
+    found = measure(model, [torch.arange(9)], recipe, replay=replays.Replay(answer=36))
     assert found.decided in decided
     assert found.tokens == 36
     if early_stop == "step":
@@ -103,7 +103,23 @@ def test_the_replayed_answer_agrees_with_a_stop_id(tiny):
     stopping.config = dataclasses.replace(stopping.config, stop_ids=(answer[place],))
     for early_stop in ("step", "block"):
         real = mz.denoise_all(stopping, [prompt], recipe.with_(early_stop=early_stop))
-        assert measure(model, [prompt], recipe.with_(early_stop=early_stop), answer=place).forwards == real.forwards
+        assert measure(model, [prompt], recipe.with_(early_stop=early_stop), replay=replays.Replay(answer=place)).forwards == real.forwards
+
+
+@pytest.mark.parametrize("replay", [replays.Replay(answer=20), replays.Replay(2.0)])
+def test_under_a_replay_the_models_own_stop_ids_end_nothing(replay):
+    """Nor are tokens counted that were not written."""
+    model, prompt = random_model(shape_of(str(TINY)), dtype="float32"), [torch.arange(9)]
+    recipe = mz.Recipe(gen_length=24, block_length=8)
+    first = mz.denoise_all(model, prompt, recipe).tokens[0, 9].item()
+    model.config = dataclasses.replace(model.config, stop_ids=(first,))
+    assert measure(model, prompt, recipe).decided < 20
+    found = measure(model, prompt, recipe, replay=replay)
+    assert found.tokens == (replay.answer or 24)
+    assert found.tokens <= found.decided
+    (row,) = compare(model, {"plain": recipe}, {9: prompt}, repeats=1, replays={None: replay})
+    assert row["answer_tokens"] == found.tokens
+    assert row["forwards"] == found.forwards
 
 
 def test_answers_are_counted_from_where_each_row_begins():
@@ -115,7 +131,7 @@ def test_answers_are_counted_from_where_each_row_begins():
     assert (steps[-1].begins, steps[-1].tokens.shape[1]) == ((9, 13), 32)
     assert measure(model, prompt, recipe).tokens == 2 * 16
     stop = next(step.index for step in steps if (step.ids[0, 1:4] >= 0).all() and (step.ids[1, 5:8] >= 0).all())  # in the block from 8 on
-    assert measure(model, prompt, recipe, answer=2).forwards == stop + 1
+    assert measure(model, prompt, recipe, replay=replays.Replay(answer=2)).forwards == stop + 1
 
 
 def test_what_is_compared_is_interleaved_and_paired():

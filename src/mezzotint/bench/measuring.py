@@ -17,6 +17,9 @@ from mezzotint.generation import answer_ids
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
 
+OWN = Replay()
+"""No replay: pace and answer are the model's own."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -40,9 +43,11 @@ def finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure(model: Transformer, prompt: Sequence[Tensor], recipe: Recipe, *, seed: int = 0, answer: int | None = None, count: bool = False) -> Sample:
-    """Run a recipe once. answer: the run ends as if a stop id stood behind that many tokens; count: FLOPs too, which costs time."""
-    device = model.device
+def measure(model: Transformer, prompt: Sequence[Tensor], recipe: Recipe, *, seed: int = 0, replay: Replay = OWN, count: bool = False) -> Sample:
+    """Run a recipe, which is at the replayed pace already, once. Under a replay the model's own stop ids end nothing: the run ends as if one stood behind
+    the replay's answer, or with the canvas. count: FLOPs too, which costs time."""
+    device, answer = model.device, replay.answer
+    running = recipe if replay == OWN else recipe.with_(early_stop="off")
     tally, decided, step = Tally(len(prompt), recipe), 0, None
     longest = max(map(len, prompt)) + recipe.gen_length + (recipe.max_tokens or 0)
     counting = counter() if count and countable(recipe, model, longest) else None
@@ -50,7 +55,7 @@ def measure(model: Transformer, prompt: Sequence[Tensor], recipe: Recipe, *, see
     finish(device)
     begun = time.perf_counter()
     with counting or nullcontext():
-        for step in denoise(model, prompt, recipe, seed=seed):
+        for step in denoise(model, prompt, running, seed=seed):
             tally.count(step)
             decided += int(step.accepted.sum())
             if answer is not None and ended(step, answer, recipe.early_stop):
@@ -59,7 +64,8 @@ def measure(model: Transformer, prompt: Sequence[Tensor], recipe: Recipe, *, see
     generated = [row[begin:] for row, begin in zip(step.tokens.tolist(), step.begins, strict=True)]
     seconds = time.perf_counter() - begun
     if answer is None:
-        tokens = sum(len(answer_ids(row, model.config.stop_ids, recipe.max_tokens or recipe.gen_length)[0]) for row in generated)
+        stop_ids = model.config.stop_ids if replay == OWN else ()
+        tokens = sum(len(answer_ids(row, stop_ids, recipe.max_tokens or recipe.gen_length)[0]) for row in generated)
     else:
         tokens = sum(min(answer, len(row)) for row in generated)
     flops = None if counting is None else counting.get_total_flops()
@@ -76,7 +82,7 @@ def check(recipes: Mapping[str, Recipe], replays: Mapping[str | None, Replay], m
 
 
 def replay_of(name: str, replays: Mapping[str | None, Replay]) -> Replay:
-    return replays.get(name, replays.get(None, Replay()))
+    return replays.get(name, replays.get(None, OWN))
 
 
 def compare(
@@ -102,7 +108,7 @@ def compare(
         report(name, length)
         replay = replay_of(name, replays)
         recipe = replayed(name, recipes[name], replay, meaningless=meaningless)
-        return measure(model, prompts[length], recipe, seed=seed, answer=replay.answer, count=count)
+        return measure(model, prompts[length], recipe, seed=seed, replay=replay, count=count)
 
     warm = {(length, name): once(name, length, 0, True) for length, name in samples}
     names = list(recipes)

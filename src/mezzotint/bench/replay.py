@@ -24,7 +24,7 @@ class Replay:
     """What a run with real weights did, told to one without.
 
     tokens_per_forward: the mean number of tokens that a forward commits under a rule which goes by confidence (threshold, factor, entropy bound), at least 1;
-    answer: tokens before the stop id, for recipes that stop early; None: the canvas is decoded to its end.
+    answer: tokens before the stop id, for recipes that stop early; None: the canvas is decoded to its end. The model's own stop ids then end nothing.
     """
 
     tokens_per_forward: float | None = None

@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", type=int, default=3, help="timed runs of each; with --task: passes over the questions, each with its own seed (default: 3)"
     )
-    parser.add_argument("--replay", action="append", metavar="[RECIPE:]tokens_per_forward=N[,answer=N]", help="pace of commits, for random weights; repeatable")
+    parser.add_argument(
+        "--replay", action="append", metavar="[RECIPE:]tokens_per_forward=N[,answer=N]", help="pace and answer's length, for random weights; repeatable"
+    )
     parser.add_argument("--shape", metavar="NAME", help="random weights in a checkpoint's shape: llada-8b, dream-7b, or a folder or hub id with a config.json")
     parser.add_argument("--layers", type=int, help="with --shape: only so many layers")
     parser.add_argument("--task", nargs="+", metavar="TASK|FILE", help="also judge answers: built-in tasks, or JSON Lines with prompt, answer and match")
