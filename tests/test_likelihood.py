@@ -90,6 +90,23 @@ def test_suffix_cost_sees_what_the_strategy_keeps(tiny):
     assert dropped == pytest.approx(suffix_cost(model, IDS, 4, mz.DPad(window=16, k=1.0, a=1.2), ahead=16, seed=2, batch=16), rel=1e-5)
 
 
+@pytest.mark.parametrize("seed", [0, 2, 2**32 - 1])
+def test_a_suffix_draws_numbers_of_its_own(tiny, seed):
+    """Not those that say which tokens are masked."""
+    numbers = []
+
+    class Drawing:
+        def begin(self, canvas, generator):
+            numbers.append(torch.rand(1 + 8 * 4, generator=generator))
+            return mz.Full().begin(canvas, generator)
+
+    model = tiny["llada"]
+    found = suffix_cost(model, IDS, 4, Drawing(), ahead=16, samples=8, seed=seed)
+    assert found == suffix_cost(model, IDS, 4, mz.Full(), ahead=16, samples=8, seed=seed)
+    of_masks = torch.rand(1 + 8 * 4, generator=torch.Generator().manual_seed(seed))
+    assert not torch.isin(numbers[0], of_masks).any()
+
+
 @pytest.mark.parametrize("family", ["llada", "dream"])
 def test_greedy_says_what_decoding_gives(tiny, family):
     model = tiny[family]

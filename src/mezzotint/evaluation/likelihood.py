@@ -23,6 +23,9 @@ from mezzotint.types import Suffix
 AT_ONCE = 4096
 """Tokens per forward, over all copies of a text."""
 
+APART = 0x5DEECE66D
+"""Turns the seed of the masks into that of the suffix: one stream for both would tie what is kept behind a block to what is masked inside it."""
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -98,11 +101,11 @@ def suffix_cost(
     model: Transformer, ids: Int[Tensor, " n"], start: int, suffix: Suffix, *, ahead: int, samples: int = 8, seed: int = 0, batch: int | None = None
 ) -> float:
     """Upper bound in nats on -log p of the block ids[start:] as a decoder meets it: clean text before it, `ahead` masks behind it of which the suffix
-    strategy keeps some. Every sample draws the suffix anew; equal arguments mask the same tokens under every strategy."""
+    strategy keeps some. Every sample draws the suffix anew, from a stream of its own; equal arguments mask the same tokens under every strategy."""
     length = len(ids) - start
     draws = Draws.make(samples, length, seed)
     canvas = Canvas.gaps([ids[:start].tolist(), length + ahead], model.config.mask_id, torch.device("cpu"))
-    visible = suffix.begin(canvas, torch.Generator().manual_seed(seed))
+    visible = suffix.begin(canvas, torch.Generator().manual_seed(seed ^ APART))
     block = canvas.block(0, length)
     target = ids[start:].to(model.device)
     predict = torch.arange(start, len(ids))
