@@ -1,10 +1,10 @@
-"""Runs small Python programs apart: an interpreter of their own that can compute and print, and nothing else (see `confinement`)."""
+"""Runs small Python programs apart: an interpreter of their own that can compute and print, and nothing else (see `confinement` and `watched`)."""
 
 import contextlib
 import functools
 import os
-import secrets
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHILD = Path(__file__).with_name("confinement.py")
-NO_FILTER = 86
+ENDED, NO_FILTER = 0o400, 0o200
+"""What the file behind a run's stdout has for a mode once the program came to its end, or where the kernel cannot filter. It begins with neither."""
 
 
 @dataclass(frozen=True)
@@ -39,35 +40,34 @@ class Run:
 
 
 def execute(program: str, limits: Limits | None = None, *, strict: bool = False) -> Run:
-    """Run a program to its end. It counts as finished only if its last line was reached: leaving early (`sys.exit`, `os._exit`) does not, and the proof
-    of having reached it lies where the program's own code cannot read it.
+    """Run a program to its end. It counts as finished only if its last line was reached: leaving early (`sys.exit`, `os._exit`) does not. That it was is
+    told by the mode of a file, which the program itself may not change; there is no word that it could find and say.
 
     strict: refuse (RuntimeError) where the kernel cannot filter system calls, so that only the limits and the audit hook would stand.
     """
     limits = limits or Limits()
-    proof, code = secrets.token_hex(16), program.encode("utf-8", "surrogatepass")
-    command = [sys.executable, "-I", "-S", "-B", str(CHILD), *map(str, (limits.seconds, limits.memory, limits.output, len(code), len(proof)))]
+    command = [sys.executable, "-I", "-S", "-B", str(CHILD), *map(str, (limits.seconds, limits.memory, limits.output, ENDED, NO_FILTER))]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as complaints:
         child = subprocess.Popen(
             command + ["strict"] * strict, cwd=folder, env={}, stdin=subprocess.PIPE, stdout=printed, stderr=complaints, start_new_session=True
         )
         try:
-            child.communicate(code + proof.encode(), timeout=2 * limits.seconds)
+            child.communicate(program.encode("utf-8", "surrogatepass"), timeout=2 * limits.seconds)
             reason = ""
         except subprocess.TimeoutExpired:
             reason = f"more than {2 * limits.seconds} s"
         finally:
             end(child)
-        if child.returncode == NO_FILTER and tail(complaints, len(proof)) == proof:
-            raise RuntimeError("this kernel cannot filter system calls, so the program was not run")
-        output, trouble = (tail(file, limits.output + len(proof) + 1) for file in (printed, complaints))
-    ending = "\n" + proof
-    if not reason and child.returncode == 0 and output.endswith(ending):
-        return Run(True, output.removesuffix(ending))
+        mode = stat.S_IMODE(os.fstat(printed.fileno()).st_mode)
+        output, trouble = (tail(file, limits.output + 1) for file in (printed, complaints))
+    if mode == NO_FILTER:
+        raise RuntimeError("this kernel cannot filter system calls, so the program was not run")
+    if not reason and child.returncode == 0 and mode == ENDED:
+        return Run(True, output)
     if not reason and child.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         reason = f"more than {limits.seconds} s of CPU time"
     last = trouble.strip().splitlines()
-    return Run(False, output.removesuffix(ending), reason or (last[-1][:200] if last else f"left with code {child.returncode} before its end"))
+    return Run(False, output, reason or (last[-1][:200] if last else f"left with code {child.returncode} before its end"))
 
 
 def end(child: subprocess.Popen) -> None:
