@@ -13,10 +13,10 @@ import mezzotint as mz
 from mezzotint.analysis import SinkRule, dynamics
 from mezzotint.analysis.recording import HeadMass
 from mezzotint.attention.observed import Watched
-from mezzotint.evaluation.comparison import Masked, costs, judge
+from mezzotint.evaluation.comparison import Masked, judge
+from mezzotint.evaluation.likelihood import Draws, costs
 from mezzotint.models.families import family_of
 from mezzotint.models.families.names import translate
-from mezzotint.models.guidance import Guided
 from mezzotint.models.loading import read_config
 from mezzotint.prune.calibration import Calibration
 from mezzotint.prune.matrices import NAMES, layers_of, matrices
@@ -153,13 +153,13 @@ def likelihood(folder: Path) -> None:
     model, mask_id = dense(folder.parent / "llada_tiny"), expected["llada"]["mask_id"]
     whole = torch.cat((llada["prompt"], llada["answer"]))
     start = len(llada["prompt"])
-    prompt = (torch.arange(len(whole)) < start)[None]
     for scale in (0.0, 0.5):
         tokens, share = llada[f"ll_cfg{scale}_perturbed"], llada[f"ll_cfg{scale}_pmask"]
         total = 0.0
         for batch, p in zip(tokens, share, strict=True):
-            network = model if scale == 0 else Guided(model, scale, prompt.expand(len(batch), -1))
-            total += float((costs(network, batch, whole.expand(len(batch), -1)) * (batch == mask_id) / p).sum() / len(batch))
+            hidden = batch == mask_id
+            cost = costs(model, whole, start, Draws(hidden[:, start:], hidden.sum(1)), cfg_scale=scale)
+            total += float((cost / p[:, start:]).sum() / len(batch))
         assert -total / len(tokens) == pytest.approx(expected["llada"]["results"][f"log_likelihood_cfg{scale}"], rel=1e-5)
     tokens = llada["ppl_perturbed"]
     draws = Masked(tokens, whole.expand(len(tokens), -1), tokens == mask_id, torch.zeros(len(tokens), dtype=torch.long))
@@ -173,5 +173,6 @@ def likelihood(folder: Path) -> None:
             tokens[:, :start] = whole[:start]
         if kind == "btf":
             tokens[:, start:] = whole[start:]
-        cost = costs(model, tokens, whole.expand(len(tokens), -1)) * (tokens == mask_id) / share
-        assert float(cost.sum()) / count == pytest.approx(expected["dream"]["results"][f"nll_{kind}_mc8"], rel=1e-5)
+        hidden = tokens == mask_id
+        cost = costs(model, whole, 0, Draws(hidden, hidden.sum(1)))
+        assert float((cost / share).sum()) / count == pytest.approx(expected["dream"]["results"][f"nll_{kind}_mc8"], rel=1e-5)

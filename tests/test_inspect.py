@@ -95,9 +95,8 @@ def test_models_that_do_not_see_everything_are_refused_by_name(name, limit):
 def test_a_causal_models_even_attention_has_no_sink():
     even = torch.ones(2, 3, 40, 40).tril() / torch.arange(1, 41)[:, None]
     share = prefix_share(even, 30)
-    torch.testing.assert_close(share.sum(-1), torch.ones(2, 3))
+    torch.testing.assert_close(share[..., :30], torch.full((2, 3, 30), 1 / 30))
     assert not share[..., 30:].any()
-    assert float(share[..., 0].max()) < 0.2
 
 
 def test_a_causal_checkpoint_beside(tiny):
@@ -179,7 +178,7 @@ def test_inspect_writes_a_page_that_a_browser_shows_without_network(tmp_path, ca
     assert main(["inspect", "--gen-length", "4096", "--out", str(out)]) == 2
     assert "the prompt with its answer has 4" in capsys.readouterr().err
     assert "http" not in out.read_text()
-    assert "prune --ranking instability</code> removes first" in out.read_text()
+    assert "prune --ranking instability</code> measures the same" in out.read_text()
     assert main(["inspect", "--out", str(tmp_path / "no" / "x.html")]) == 2
     assert main(["inspect", "--prompt", "", "--out", str(out)]) == 2
     assert "prompt='' is empty" in capsys.readouterr().err

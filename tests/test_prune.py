@@ -26,12 +26,13 @@ from mezzotint.prune import masks, speed
 from mezzotint.prune.allocation import Choices, Curve, Plan, Price, cheapest, even
 from mezzotint.prune.calibration import Calibration, Sample, from_suite, from_text
 from mezzotint.prune.capacity import nest
-from mezzotint.prune.checkpoint import save, weights_bytes
+from mezzotint.prune.checkpoint import save
 from mezzotint.prune.importance import Ranking, removal_order
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import layers_of, matrices, replace, sparsity_of, twin
 from mezzotint.prune.pruner import QuantisedError, SinkAwarePruner, ThresholdError
 from mezzotint.prune.refit import Moments, refit
+from mezzotint.prune.search import Search
 from mezzotint.prune.settings import PRESETS, Goal, Preset, Structured
 from mezzotint.prune.sparsegpt import solve
 from mezzotint.prune.sparsity import METHODS, Sparsity
@@ -373,6 +374,8 @@ def test_levels_share_their_matrices(family, ids):
     assert tokens.shape == (1, 16)
     with pytest.raises(ValueError, match=r"level=0\.6 is not one"):
         nested.set_capacity(0.6)
+    with pytest.raises(ValueError, match="before `nest`"):
+        nested.double()
 
 
 def test_checkpoints_come_back_as_they_went(family, ids, tmp_path):
@@ -386,8 +389,9 @@ def test_checkpoints_come_back_as_they_went(family, ids, tmp_path):
         told = json.loads((folder / "pruning.json").read_text())
         assert told.pop("x") == 1
         assert [kept["heads"] for kept in told.get("kept", {}).values()] == [list(kept.heads) for kept in getattr(smaller, "kept", {}).values()]
-    assert weights_bytes(tmp_path / "bits") < 0.75 * weights_bytes(tmp_path / "plain")
-    assert weights_bytes(tmp_path / "heads") < weights_bytes(tmp_path / "plain")
+    size = {p.name: (p / "model.safetensors").stat().st_size for p in tmp_path.iterdir()}
+    assert size["bits"] < 0.75 * size["plain"]
+    assert size["heads"] < size["plain"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bits", "heads", "plain"]
 
 
@@ -838,6 +842,54 @@ def test_a_journal_of_other_settings_is_refused(tiny, ids, tmp_path):
     pruner.prune(1.1, 9.0, journal=Journal(tmp_path / "k"))
     with pytest.raises(ValueError, match="holds an interrupted run with goal="):
         pruner.prune(1.4, 9.0, journal=Journal(tmp_path / "k"))
+    restless = SinkAwarePruner(tiny["llada"], ids, settings=dataclasses.replace(FLOPS, importance="energy"), rule=SinkRule("epsilon"))
+    with pytest.raises(ValueError, match="holds an interrupted run with rule="):
+        restless.prune(1.1, 9.0, journal=Journal(tmp_path / "k"))
+    sparsify(tiny["llada"], Calibration.of(ids, 1), Sparsity("wanda", 0.3), journal=Journal(tmp_path / "l"))
+    with pytest.raises(ValueError, match="holds an interrupted run with calibration_seed=1"):
+        sparsify(tiny["llada"], Calibration.of(ids, 2), Sparsity("wanda", 0.3), journal=Journal(tmp_path / "l"))
+
+
+def test_a_layer_may_lose_what_layers_that_are_gone_have_lost(tiny, ids):
+    """A careful walk would otherwise put everything back that comes after them."""
+    torch.manual_seed(0)
+    model = Transformer(dataclasses.replace(tiny["llada"].config, layers=8)).eval()
+    pruner, settings = SinkAwarePruner(model, ids, settings=FLOPS), dataclasses.replace(FLOPS, drop_layers=True)
+    search = Search(pruner, settings, Goal(1.2, 10.0), Journal(None), lambda stage, done, total: None)
+    assert search.dropped
+    plan = search.ground.plan_for(1.5)
+    allowed = search.allowances(plan)
+    spent = search.glance(search.dense)
+    assert allowed == sorted(allowed)
+    assert allowed[-1] == pytest.approx(10.0)
+    assert all(part >= min(spent, 10.0) for part in allowed)
+
+
+def test_a_finished_journal_is_not_calibrated_again(tiny, ids, tmp_path, monkeypatch):
+    settings = Sparsity("sink-sparsegpt", 0.5)
+    first = sparsify(tiny["llada"], ids, settings, journal=Journal(tmp_path / "j")).model
+    monkeypatch.setattr("mezzotint.prune.unstructured.exposures", lambda *given, **more: pytest.fail("calibrated again"))
+    again = sparsify(tiny["llada"], ids, settings, journal=Journal(tmp_path / "j")).model
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def test_a_pattern_that_the_blocks_do_not_take_is_refused_before_calibration(tiny, ids, monkeypatch):
+    monkeypatch.setattr("mezzotint.prune.unstructured.exposures", lambda *given, **more: pytest.fail("calibrated"))
+    with pytest.raises(ValueError, match="pattern=3:6: method='sparsegpt' goes by 128 columns"):
+        sparsify(wide(tiny), ids, Sparsity("sparsegpt", 0.5, "3:6"))
+
+
+def wide(tiny):
+    """Matrices of 96 and 48 columns."""
+    config = tiny["llada"].config
+    return Transformer(dataclasses.replace(config, hidden_size=96, heads=6, kv_heads=6, head_dim=16, mlp_size=96)).eval()
+
+
+def test_kept_neurons_stay_a_multiple_when_some_are_put_back(tiny, ids):
+    model = Transformer(dataclasses.replace(tiny["llada"].config, mlp_size=172)).eval()
+    settings = dataclasses.replace(FLOPS, multiple=8)
+    search = Search(SinkAwarePruner(model, ids, settings=settings), settings, Goal(1.2, 10.0), Journal(None), lambda stage, done, total: None)
+    assert [172 - search.walker.part(0, gone) for gone in (20.0, 10.0, 5.0, 3.0)] == [152, 168, 168, 172]
 
 
 def test_what_fails_at_once_leaves_no_journal(tiny, ids, tmp_path):

@@ -31,7 +31,8 @@ def load_causal(source: str | Path) -> tuple[Any, Any]:
 def record_causal(model: Any, ids: Int[Tensor, " n"], *, steps: int = 32) -> Recording:
     """Shares while the text grows to its end, at `steps` lengths from a quarter of it on.
 
-    A column's sum is divided by the number of rows that could see it: without that the first positions would look like sinks for no other reason.
+    Each row is taken relative to even attention over what it sees, and a column over the rows that see it: else the first positions, which few others share a
+    row with, would look like sinks for no other reason.
     One forward is enough, since a row's attention does not depend on what follows it. Raises ValueError for a text too short or too long.
     """
     if not 8 <= len(ids) <= LONGEST:
@@ -42,6 +43,7 @@ def record_causal(model: Any, ids: Int[Tensor, " n"], *, steps: int = 32) -> Rec
 
 
 def prefix_share(maps: Float[Tensor, "layers heads n n"], length: int) -> Float[Tensor, "layers heads n"]:
-    """Shares of the first `length` positions; the others, not there yet, have none."""
-    sums = maps[:, :, :length, :length].sum(2) / torch.arange(length, 0, -1)
+    """Shares of the first `length` positions; the others, not there yet, have none. Even attention gives even shares."""
+    place = torch.arange(length)
+    sums = (maps[:, :, :length, :length] * (place + 1)[:, None]).sum(2) / (length - place)
     return torch.nn.functional.pad(sums / sums.sum(-1, keepdim=True), (0, maps.shape[-1] - length))

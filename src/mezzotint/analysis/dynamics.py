@@ -1,6 +1,7 @@
 """How attention sinks move over the steps of a denoising run: variance, persistence, instability (arXiv 2602.17664, section 3.1).
 
 All take mass as (..., steps, positions), steps in the order of the run, and work in fp64. Positions that get no attention at all (padding) must be cut off.
+A head that is not there (NaN) has no figures.
 """
 
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ def dynamics(mass: Float[Tensor, "*b steps n"]) -> Dynamics:
     centre = centroid(share, sinks)
     variance = centre.var(-1, correction=0)
     relative = (variance / ((n * n - 1) / 12)).clamp(max=1)
-    kept = persistence(sinks)
+    there = ~share.isnan().flatten(-2).any(-1)
+    kept = persistence(sinks).where(there, torch.nan)
     dominance = (share * sinks).sum(-1).mean(-1)
     return Dynamics(
         spatial_variance=(share.mean(-2) * n).var(-1, correction=0),
@@ -59,8 +61,8 @@ def dynamics(mass: Float[Tensor, "*b steps n"]) -> Dynamics:
         dominance=dominance,
         top1_share=share.amax(-1).mean(-1),
         movement=(share[..., 1:, :] - share[..., :-1, :]).abs().sum(-1).mean(-1) / 2,
-        run_length=run_length(share),
-        autocorrelation=autocorrelation(centre),
+        run_length=run_length(share).where(there, torch.nan),
+        autocorrelation=autocorrelation(centre).where(there, torch.nan),
         instability=dominance * (relative + 1 - kept) / 2,
         sink_set=sinks,
         centroid=centre,

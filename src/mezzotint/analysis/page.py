@@ -55,9 +55,9 @@ def png(pixels: Tensor) -> bytes:
     )
 
 
-def heatmap(values: Float[Tensor, "h w"], caption: str, *, top: float | None = None, height: str = "auto") -> str:
-    """values / top as a picture; top: what is brightest, default the largest."""
-    most = float(values.nan_to_num(0).max()) if top is None else top
+def heatmap(values: Float[Tensor, "h w"], caption: str, *, height: str = "auto") -> str:
+    """Values as a picture, the largest brightest."""
+    most = float(values.nan_to_num(0).max())
     data = base64.b64encode(png(colour(values / max(most, 1e-12)))).decode()
     picture = f'<img class="map" style="height:{height}" alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
     return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
@@ -144,8 +144,9 @@ def page(inspection: Inspection, *, title: str, text: str, settings: str, beside
         table(columns),
         *by_layer({title: recording} | ({} if beside is None else {beside[0]: beside[1]})),
         "<h2>Instability of each head</h2>"
-        "<p>Attention that a head gives to sinks, times how much those move. Bright heads are what <code>mezzotint prune --ranking instability</code> "
-        "removes first; with <code>combined</code> only if they matter little to the output, and by default brightness does not count.</p>",
+        "<p>Attention that a head gives to sinks, times how much those move, in this run. <code>mezzotint prune --ranking instability</code> measures the same "
+        "at levels of noise on its calibration text, and removes the bright heads first; <code>combined</code> does so only if they matter little to the "
+        "output, and by default brightness does not count.</p>",
         heatmap(instability, f"layers downwards, heads to the right; brightest {float(instability.nan_to_num(0).max()):.3f}", height="12rem"),
         "<h2>Head patterns, and how long they last</h2>"
         "<p>Each picture is one head: tiles of rows downwards, tiles of keys to the right, first and last watched step. "

@@ -20,7 +20,7 @@ SPARSE = ("method", "sparsity", "pattern")
 LOST = {"nll": "likelihood bound", "ppl": "perplexity", "accuracy": "masked tokens wrong", "agreement": "masked tokens changed"}
 """What `quality_drop` is a change of, by its measure."""
 AFTERWARDS = ("run", "command", "json", "out", "strict", "compact", "quantise")
-"""Options that change nothing of what a run computes, so an interrupted one goes on when they differ."""
+"""Options that change nothing of what a run computes (`quantise` where single weights go), so an interrupted one goes on when they differ."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
         pruner.check(preset.structured)
     identity = {k: v for k, v in vars(args).items() if k not in (*AFTERWARDS, *(["quality_drop_threshold", "measure"] if preset.sparsity else []))}
     identity |= {"version": mezzotint.__version__} | pruner.identity
-    if preset.structured and preset.quantise == "int4-weight":
-        identity["quantise"] = preset.quantise  # widths are rounded for it
+    if preset.structured and preset.quantise:
+        identity["quantise"] = preset.quantise  # it has its share of the bound
     journal = Journal(out.with_name(out.name + ".journal"), identity)
     with journal.held(), bar() as progress:
         tasks: dict[str, Any] = {}
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             smaller = pruner.prune(None, args.quality_drop_threshold, measure=args.measure, preset=preset, strict=args.strict, journal=journal, report=tell)
         except ThresholdError as error:
-            raise ValueError(f"{error}; nothing was written{remedy(error, args, journal, bool(preset.sparsity), 'quantise' in identity)}") from None
+            raise ValueError(f"{error}; nothing was written{remedy(error, args, journal, bool(preset.sparsity))}") from None
     report = smaller.report | {"model": args.model or "bundled", "preset": args.preset or (None if preset.sparsity else "balanced")}
     save(smaller, out, source=args.model, report=report)
     journal.finish()
@@ -111,14 +111,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def remedy(error: Exception, args: argparse.Namespace, journal: "Journal", sparse: bool, rounded: bool) -> str:
-    """What to do about a bound that would be passed: which change of the command goes on from the journal. rounded: the plan depends on the quantisation."""
+def remedy(error: Exception, args: argparse.Namespace, journal: "Journal", sparse: bool) -> str:
+    """What to do about a bound that would be passed: which change of the command goes on from the journal. sparse: single weights were zeroed."""
     from mezzotint.prune.pruner import QuantisedError
 
     if not journal.begun:
         return "; give a larger --quality-drop-threshold" + (" or leave --quantise out" if args.quantise else "")
     if isinstance(error, QuantisedError):
-        again = "without --quantise" if args.quantise and not rounded else "with a looser bound" if sparse else ""
+        again = "" if not sparse else "without --quantise" if args.quantise else "with a looser bound"
     else:
         again = "with a looser bound" if sparse else "without --strict"
     return f". {journal.folder} keeps what was computed" + (f", and the same command {again} goes on from it" if again else "")

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mezzotint.models.guidance import Guided
+from mezzotint.evaluation.likelihood import Draws
 from mezzotint.models.transformer import Transformer
 
 
@@ -39,13 +39,9 @@ def masked_rows(samples: Sequence[tuple[Int[Tensor, " _"], int, int]], mask_id: 
         length = end - start
         if length < 1 or start < 0 or end > len(ids):
             raise ValueError(f"sample {number}: the span [{start}, {end}) does not lie inside its {len(ids)} tokens")
-        generator = torch.Generator().manual_seed((seed * 100003 + number) % 2**63)
-        shift = torch.rand(1, generator=generator)
-        counts = (((torch.arange(draws) + shift) / draws) * length).floor().long().clamp(max=length - 1) + 1
-        order = torch.rand(draws, length, generator=generator).argsort(1).argsort(1)
-        for count, place in zip(counts.tolist(), order, strict=True):
+        for chosen in Draws.make(draws, length, (seed * 100003 + number) % 2**63).masked:
             masked = torch.zeros(len(ids), dtype=torch.bool)
-            masked[start:end] = place < count
+            masked[start:end] = chosen
             rows.setdefault(len(ids), []).append((ids.masked_fill(masked, mask_id), ids, masked, number))
     found = []
     for _, same in sorted(rows.items()):
@@ -53,15 +49,6 @@ def masked_rows(samples: Sequence[tuple[Int[Tensor, " _"], int, int]], mask_id: 
             tokens, target, masked, numbers = zip(*same[first : first + batch], strict=True)
             found.append(Masked(torch.stack(tokens), torch.stack(target), torch.stack(masked), torch.tensor(numbers)))
     return found
-
-
-@torch.no_grad()
-def costs(model: Transformer | Guided, tokens: Int[Tensor, "b n"], target: Int[Tensor, "b n"], first: int = 0) -> Float[Tensor, "b m"]:
-    """-log p of the target at positions first.. (m of them) given the masked canvas, fp32, on the host."""
-    device = next(model.parameters()).device
-    at = torch.arange(tokens.shape[1])
-    logits = model(tokens.to(device), at, predict=at[first:])
-    return torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), target[:, first:].to(device), reduction="none").cpu()
 
 
 PIECE = 2048

@@ -41,13 +41,14 @@ def quantise(model: Transformer, scheme: str, layers: int | None = None) -> Tran
         raise ValueError(f"quantise={scheme!r} is unknown; accepted: {', '.join(SCHEMES)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
+        before = logging.root.manager.disable
+        logging.disable(max(before, logging.WARNING))
         try:
             from torchao.quantization import Int4WeightOnlyConfig, Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
         except ImportError:
             raise ValueError(f"quantise={scheme!r} needs torchao; install it with: pip install 'mezzotint[quant]'") from None
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(before)
         if scheme == "int8-weight":
             config: Any = Int8WeightOnlyConfig()
         elif scheme == "int8-dynamic":

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mezzotint.models.config import ModelConfig
 from mezzotint.models.transformer import Transformer
 from mezzotint.prune import speed
 from mezzotint.prune.matrices import layers_of, twin
@@ -122,12 +121,12 @@ def prices(original: Transformer, dense: Transformer, units: Sequence[Sequence[t
 def cost_of(model: Transformer, original: Transformer, length: int, predicted: int, cost: str, repeats: int = 9) -> float:
     """Of one forward, relative to the original's."""
     if cost == "flops":
-        return all_flops(model, model.config, length, predicted) / all_flops(original, original.config, length, predicted)
+        return all_flops(model, length, predicted) / all_flops(original, length, predicted)
     return 1.0 if model is original else 1 / speed.compare(original, model, length=length, predicted=predicted, repeats=repeats)["speedup"]
 
 
-def all_flops(model: Transformer, config: ModelConfig, length: int, predicted: int) -> float:
-    return flops(config, [shape_of(layer) for layer in layers_of(model)], length, predicted)
+def all_flops(model: Transformer, length: int, predicted: int) -> float:
+    return flops(model.config, [shape_of(layer) for layer in layers_of(model)], length, predicted)
 
 
 def cheapest(curves: Sequence[Curve], choices: Choices, price: Price, target: float) -> Plan:

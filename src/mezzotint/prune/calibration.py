@@ -18,6 +18,11 @@ NOISES = ("steps", "uniform")
 STEPS, INTERVAL = 50, 5
 
 
+def noise_of(noise: str, config: ModelConfig) -> str:
+    """The kind of noise; "auto" is that of the released code for the model's family."""
+    return noise if noise != "auto" else "uniform" if config.family == "dream" else "steps"
+
+
 @dataclass(frozen=True)
 class Sample:
     """ids: (n,) on the host; noise may mask positions [start, end), and the likelihood is that of those."""
@@ -70,8 +75,10 @@ class Calibration:
         """These samples only, with the views that were drawn of them."""
         return replace(self, samples=tuple(self.samples[i] for i in numbers), drawn=None if self.drawn is None else self.drawn[list(numbers)])
 
-    def clean(self) -> list[Int[Tensor, "1 n"]]:
-        return [sample.ids[None] for sample in self.samples]
+    def identity(self) -> dict[str, Any]:
+        """Tells it from other calibrations."""
+        drawn = None if self.drawn is None else hashlib.sha256(self.drawn.numpy().tobytes()).hexdigest()[:16]
+        return {"calibration": digest(self.samples), "calibration_seed": self.seed, "calibration_views": self.views, "calibration_drawn": drawn}
 
     def noised(self, number: int, mask_id: int, noise: str) -> Int[Tensor, "levels n"]:
         """Sample `number` at every level."""

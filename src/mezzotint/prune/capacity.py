@@ -19,7 +19,7 @@ class Nested(Transformer):
     """A model whose layers can be narrowed at run time; called like any other, at the level that was set last.
 
     levels: from 1 (all of it) downwards. All levels share one set of matrices; each has biases of its own that stand for the mean of what it leaves out.
-    Do not change the level in the middle of a run that keeps a memory.
+    Do not change the level in the middle of a run that keeps a memory. Its type and device are those of the model it was made from.
     """
 
     def __init__(self, sizes: dict[float, Transformer]):
@@ -27,6 +27,9 @@ class Nested(Transformer):
         self.sizes = dict(sorted(sizes.items(), reverse=True))
         self.set_capacity(max(sizes))
         self.eval()
+
+    def _apply(self, fn, recurse: bool = True):
+        raise ValueError("a nested model cannot be moved or converted: its levels share their matrices; do so with the model before `nest`")
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -68,7 +71,8 @@ def nest(pruner: SinkAwarePruner, levels: Sequence[float] = (1.0, 0.85, 0.7)) ->
         heads = [key * group + i for key in key_heads for i in range(group)]
         head_order.append(heads)
         permute(layer, heads, key_heads, neuron_order[index], ordered.config.head_dim)
-    return Nested({level: narrowed(ordered, level, found, head_order, neuron_order) for level in levels})
+    multiple = settings.rounding(max(shape.mlp_size for shape in shapes))
+    return Nested({level: narrowed(ordered, level, found, head_order, neuron_order, multiple) for level in levels})
 
 
 def permute(layer: Layer, heads: list[int], key_heads: list[int], neurons: Tensor, width: int) -> None:
@@ -84,8 +88,8 @@ def permute(layer: Layer, heads: list[int], key_heads: list[int], neurons: Tenso
     replace(mlp_of(layer).down, "weight", mlp_of(layer).down.weight[:, neurons.to(mlp_of(layer).down.weight.device)])
 
 
-def narrowed(ordered: Transformer, level: float, found: Orders, head_order: list[list[int]], neuron_order: list[Tensor]) -> Transformer:
-    """A model of views into the ordered one's matrices."""
+def narrowed(ordered: Transformer, level: float, found: Orders, head_order: list[list[int]], neuron_order: list[Tensor], multiple: int) -> Transformer:
+    """A model of views into the ordered one's matrices; its neurons are a multiple, as far as there are so many."""
     if level == 1:
         return ordered
     model = copy.deepcopy(ordered, {id(p): p for p in ordered.parameters()})
@@ -93,7 +97,7 @@ def narrowed(ordered: Transformer, level: float, found: Orders, head_order: list
     for index, layer in enumerate(layers_of(model)):
         shape = shape_of(layer)
         group = shape.heads // shape.kv_heads
-        keys, neurons = max(1, round(level * shape.kv_heads)), max(1, round(level * shape.mlp_size))
+        keys, neurons = max(1, round(level * shape.kv_heads)), min(shape.mlp_size, max(1, round(level * shape.mlp_size / multiple)) * multiple)
         heads = keys * group
         layer.attention.heads, layer.attention.kv_heads = heads, keys
         for name, rows in (
@@ -112,7 +116,7 @@ def narrowed(ordered: Transformer, level: float, found: Orders, head_order: list
             linear = layer.get_submodule(name)
             original = torch.empty_like(linear.weight)  # type: ignore[arg-type]
             original[:, order] = linear.weight  # type: ignore[index]
-            bias = refit(original, linear.bias, moments[name], kept.to(original.device), "bias").bias  # type: ignore[arg-type]
+            bias = refit(original, linear.bias, moments[name].to(original.device), kept.to(original.device), "bias").bias  # type: ignore[arg-type]
             shrink(linear, slice(None), slice(columns))
             replace(linear, "bias", bias.to(original.dtype))
     settle(model)

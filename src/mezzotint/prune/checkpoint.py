@@ -149,8 +149,3 @@ def write_tensors(folder: Path, tensors: Iterator[tuple[str, Tensor]]) -> None:
         os.replace(folder / f"shard-{number}.safetensors", folder / file)
         table |= dict.fromkeys(names, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": table}), encoding="utf-8")
-
-
-def weights_bytes(folder: str | Path) -> int:
-    """Bytes of the tensors on disk."""
-    return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))

@@ -22,7 +22,7 @@ def gradient_scores(
     total = [{name: torch.zeros_like(linear.weight, dtype=torch.float32) for name, linear in layer.items()} for layer in linears]
     for layer in linears:
         for linear in layer.values():
-            linear.weight = torch.nn.Parameter(linear.weight.detach().clone(), requires_grad=True)
+            linear.weight = torch.nn.Parameter(linear.weight.detach(), requires_grad=True)
     for number, batch in batches:
         clean = torch.stack([sample.ids for sample in samples[number - len(batch[0].tokens) : number]])
         for tokens, truth in ((row[None], sample[None]) for exposure in batch for row, sample in zip(exposure.tokens, clean, strict=True)):

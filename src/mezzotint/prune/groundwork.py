@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mezzotint.evaluation.comparison import Masked, per_sample
+from mezzotint.evaluation.comparison import PIECE, Masked, per_sample
 from mezzotint.models.transformer import Layer, Transformer
 from mezzotint.prune.allocation import Choices, Curve, Plan, Price, cheapest, even, prices
 from mezzotint.prune.calibration import Exposure
@@ -24,7 +24,8 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Orders:
-    """What would go first from each layer of the dense model: units[l] of query heads, neurons[l]; and the moments behind it."""
+    """What would go first from each layer of the dense model: units[l] of query heads, neurons[l]; and the moments behind it, on the host, since those of
+    all layers are larger than the model."""
 
     units: list[list[tuple[int, ...]]]
     neurons: list[list[int]]
@@ -45,7 +46,7 @@ def orders(dense: Transformer, exposures: Sequence[Exposure], settings: Structur
     stream = Stream(dense, [e.tokens for e in exposures])
     for layer, restless in zip(layers_of(dense), instability, strict=True):
         moments = measure(stream, layer, exposures)
-        found.moments.append(moments)
+        found.moments.append({site: some.to("cpu") for site, some in moments.items()})
         shape = shape_of(layer)
         size = 1 if shape.heads == shape.kv_heads else shape.kv_heads if settings.grouping == "balanced" else shape.heads // shape.kv_heads
         found.units.append(head_order(layer, moments["attention.out"], restless, settings, shape.heads // size))
@@ -83,9 +84,11 @@ class Probe:
         """
         means = []
         for number, row in enumerate(self.rows):
-            ours, theirs = (self.model.head(x).float().log_softmax(-1) for x in (self.ends(number, [layer]), self.dense[number]))
-            apart = torch.nn.functional.kl_div(ours, theirs, log_target=True, reduction="none").sum(-1).cpu()
-            means.append(per_sample(apart, row.masked.nonzero()[:, 0]))
+            apart = []
+            for pair in zip(self.ends(number, [layer]).split(PIECE), self.dense[number].split(PIECE), strict=True):
+                ours, theirs = (self.model.head(x).float().log_softmax(-1) for x in pair)
+                apart.append(torch.nn.functional.kl_div(ours, theirs, log_target=True, reduction="none").sum(-1).cpu())
+            means.append(per_sample(torch.cat(apart), row.masked.nonzero()[:, 0]))
         return float(torch.cat(means).mean())
 
 
@@ -153,7 +156,7 @@ class Groundwork:
         kept = keep(shape, [head for unit in units for head in unit], neurons)
         chosen = channels(kept.heads, model.config.head_dim).to(model.device), torch.tensor(kept.neurons, device=model.device)
         out, down = (
-            refit(linear.weight, linear.bias, moments[site], at, self.settings.repair)
+            refit(linear.weight, linear.bias, moments[site].to(model.device), at, self.settings.repair)
             for linear, site, at in zip((layer.attention.out, mlp_of(layer).down), ("attention.out", "mlp.down"), chosen, strict=True)
         )
         cut(model, index, kept, Repair(out.weight, out.bias, down.weight, down.bias))

@@ -42,7 +42,7 @@ class Ranking:
         return self if self.instability is None else Ranking(self.kind, self.weight, self.instability[units])
 
     def reluctance(self, loss: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
-        """Least first. Importance is standardised in its logarithm."""
+        """Least first. Importance is standardised in its logarithm, over these units: where one goes after the other, over those that still stand."""
         value = loss.double().cpu().clamp_min(1e-30).log()
         if self.instability is None or self.kind == "importance":
             return value

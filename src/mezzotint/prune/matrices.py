@@ -97,10 +97,10 @@ class Stream:
             self.places.append((cos, sin, scope, attend))
         return x
 
-    def run(self, number: int, *, attend=None) -> Tensor:
+    def run(self, number: int) -> Tensor:
         """One batch through the current layer; the batch stays where it is."""
-        cos, sin, scope, usual = self.places[number]
-        return self.layers[self.index](self.index, self.x[number], cos, sin, scope, attend or usual, None)
+        cos, sin, scope, attend = self.places[number]
+        return self.layers[self.index](self.index, self.x[number], cos, sin, scope, attend, None)
 
     def advance(self) -> None:
         """Every batch through the current layer, as it is now."""

@@ -22,7 +22,7 @@ from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.models.quantised import GROUP, packed, quantise, stored_bytes
 from mezzotint.models.transformer import Transformer
 from mezzotint.prune import speed
-from mezzotint.prune.calibration import NOISES, Calibration, Exposure, check_samples, digest, exposures, spans
+from mezzotint.prune.calibration import NOISES, Calibration, Exposure, check_samples, digest, exposures, noise_of, spans
 from mezzotint.prune.groundwork import Groundwork, Tell, relative
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import layers_of, matrices
@@ -86,8 +86,8 @@ class SinkAwarePruner:
 
     model: a dense model; it is never changed. calibration_data: see `Calibration.of`. validation_data: what quality is judged on while pruning, default the
     last quarter of the calibration data, which is then not calibrated on. settings: what may be removed and how it is chosen. draws: masked versions of each
-    validation sample; views: noise levels at which each calibration sample is shown. rule and noise hold for
-    presets of single weights too. Quality is judged on the same masks for every model.
+    validation sample; views: noise levels at which each calibration sample is shown, batch: rows of a forward (presets of single weights have their own:
+    all ten levels, and `Sparsity.batch`). rule and noise hold for presets of single weights too. Quality is judged on the same masks for every model.
     """
 
     def __init__(
@@ -126,10 +126,10 @@ class SinkAwarePruner:
         self.given: dict[str, Any] = ({} if rule is None else {"rule": rule}) | ({} if noise == "auto" else {"noise": noise})
         self.check(self.settings)
         check_samples([*self.data.samples, *checked], model.config)
-        self.noise = noise if noise != "auto" else "uniform" if model.config.family == "dream" else "steps"
+        self.noise = noise_of(noise, model.config)
         self.validation = Validation(model, masked_rows([(s.ids, s.start, s.end) for s in checked], model.config.mask_id, draws=draws, seed=seed, batch=batch))
-        data = {"calibration": digest(self.data.samples), "validation": digest(checked), "weights": weights_digest(model)}
-        self.identity = data | {"noise": self.noise, "draws": draws, "views": views, "seed": seed}
+        looked = {"noise": self.noise, "rule": dataclasses.asdict(self.rule), "draws": draws, "views": views, "seed": seed}
+        self.identity = self.data.identity() | {"validation": digest(checked), "weights": weights_digest(model), "dtype": str(model.dtype)} | looked
         self._analyses: dict[int, Analysis] = {}
         self._exposures: dict[bool, list[Exposure]] = {}
         self._ground: tuple[tuple[Structured, list[int]], Groundwork] | None = None
@@ -192,6 +192,11 @@ class SinkAwarePruner:
             if "rule" in self.given and settings.importance != "energy":
                 raise ValueError(f"rule has no effect with importance={settings.importance!r}, which weighs all positions alike; choose importance='energy'")
             if wanted.quantise == "int4-weight":
+                if self.model.config.head_dim % GROUP:
+                    raise ValueError(
+                        f"quantise='int4-weight' takes widths that are multiples of {GROUP}, which some heads of {self.model.config.head_dim} are not; "
+                        "accepted here: int8-weight, int8-dynamic"
+                    )
                 widest = max(shape_of(layer).mlp_size for layer in layers_of(self.model))
                 settings = dataclasses.replace(settings, multiple=math.lcm(settings.rounding(widest), GROUP))
             pruned = self._structured(settings, goal, self._reserve(wanted.quantise, goal), strict, kept_so_far, tell)
@@ -213,14 +218,19 @@ class SinkAwarePruner:
         told, small = pruned.report, quantise(pruned, scheme)
         lost = self.validation.drop(small, told["measure"])
         check_bound(told["quality_drop_threshold"], told["measure"], lost, f"with quantise={scheme} the loss is", QuantisedError)
-        length = told.get("length") or self.settings.canvas(self.model.config)[0]
-        times = speed.compare(self.model, small, length=length, predicted=min(self.settings.predicted, length), repeats=5)
+        length, predicted = self._canvas(told)
+        times = speed.compare(self.model, small, length=length, predicted=predicted, repeats=5)
         return {"quality_drop_quantised": lost.value, "quality_drop_quantised_standard_error": lost.error, "speedup_quantised": times["speedup"]}
+
+    def _canvas(self, told: dict[str, Any]) -> tuple[int, int]:
+        """Length and predicted positions that a model was planned for by its report, else by the pruner's settings."""
+        settings = Structured(length=told["length"], predicted=told["settings"]["predicted"]) if "length" in told else self.settings
+        return settings.canvas(self.model.config)
 
     def _structured(self, settings: Structured, goal: Goal, reserve: float, strict: bool, journal: Journal, tell: Tell) -> Pruned:
         """reserve: what must be left of the bound."""
-        journal.claim("structure", self.identity | {"structured": dataclasses.asdict(settings), "goal": dataclasses.asdict(goal)})
         left = dataclasses.replace(goal, quality_drop_threshold=max(goal.quality_drop_threshold - reserve, 1e-9))
+        journal.claim("structure", self.identity | {"structured": dataclasses.asdict(settings), "goal": dataclasses.asdict(left)})
         search = Search(self, settings, left, journal, tell)
         walk, told = search.best()
         told["quality_drop_threshold"] = goal.quality_drop_threshold
@@ -289,8 +299,7 @@ class SinkAwarePruner:
         lost = drop(changed, dense, measure)
         before, after = size_of(self.model), size_of(pruned)
         c = self.model.config
-        length = told.get("length") or self.settings.canvas(c)[0]
-        predicted = min(self.settings.predicted, length)
+        length, predicted = self._canvas(told)
         sizes = stored_bytes(self.model), stored_bytes(pruned)
         found = {
             "measure": measure,

@@ -38,6 +38,12 @@ class Moments:
         """Whether there is a target."""
         return len(self.sums) == 5
 
+    def to(self, device: torch.device | str) -> "Moments":
+        """The same on another device."""
+        moved = Moments()
+        moved.count, moved.sums = self.count, [total.to(device) for total in self.sums]
+        return moved
+
     def energy(self) -> Float[Tensor, " c"]:
         """‖ω x_j‖² of each channel."""
         return self.sums[2]
@@ -62,9 +68,9 @@ class Refitted:
     bias: Float[Tensor, " rows"]
 
 
-def damped(covariance: Float[Tensor, "c c"], ridge: float = RIDGE) -> Float[Tensor, "c c"]:
-    """With `ridge` of its mean diagonal added, so that it can be inverted."""
-    return covariance + ridge * covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(len(covariance), device=covariance.device)
+def damped(covariance: Float[Tensor, "c c"]) -> Float[Tensor, "c c"]:
+    """With `RIDGE` of its mean diagonal added, so that it can be inverted."""
+    return covariance + RIDGE * covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(len(covariance), device=covariance.device)
 
 
 def fitted(weight: Float[Tensor, "rows c"], moments: Moments) -> Float[Tensor, "rows c"]:
@@ -76,11 +82,11 @@ def fitted(weight: Float[Tensor, "rows c"], moments: Moments) -> Float[Tensor, "
     return old + torch.linalg.solve(damped(inner), (moments.cross() - old @ inner).T).T
 
 
-def refit(weight: Float[Tensor, "rows c"], bias: Tensor | None, moments: Moments, kept: Int[Tensor, " kept"], repair: str, ridge: float = RIDGE) -> Refitted:
+def refit(weight: Float[Tensor, "rows c"], bias: Tensor | None, moments: Moments, kept: Int[Tensor, " kept"], repair: str) -> Refitted:
     """The projection of the kept channels alone.
 
     repair: "none" (nothing is made up for), "bias" (the mean of what is gone), "refit" (nearest to the target, which is what brings the residual stream back to
-    the dense model's; ridge, relative to the mean variance, holds it to the old weights).
+    the dense model's; `RIDGE` holds it to the old weights).
     """
     old = weight.float()
     chosen = old[:, kept]
@@ -93,5 +99,5 @@ def refit(weight: Float[Tensor, "rows c"], bias: Tensor | None, moments: Moments
     everything = moments.covariance()
     inner = everything[kept][:, kept]
     cross, wanted = (moments.cross()[:, kept], moments.target_mean()) if moments.aimed else (old @ everything[:, kept], base + old @ mean)
-    chosen = chosen + torch.linalg.solve(damped(inner, ridge), (cross - chosen @ inner).T).T
+    chosen = chosen + torch.linalg.solve(damped(inner), (cross - chosen @ inner).T).T
     return Refitted(chosen, wanted - chosen @ mean[kept])

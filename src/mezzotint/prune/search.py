@@ -73,7 +73,9 @@ class Search:
         aim = goal.target_speedup if exact else goal.target_speedup * 1.02
         low, high = 1.0, float("inf")
         for number in range(2 * self.settings.passes):
-            drop, reached, predicted = self.attempt(f"pass-{number}", aim, careful=False)
+            plan, aim = self.recall(f"pass-{number}-plan", aim)
+            predicted = self.ground.price.speedup(plan, self.ground.choices)
+            drop, reached = self.attempt(f"pass-{number}", plan, aim)
             if drop <= goal.quality_drop_threshold:
                 low = aim
                 if (goal.reached(reached, self.settings.cost) and reached <= 1.02 * goal.target_speedup) or (exact and high == float("inf")):
@@ -84,7 +86,7 @@ class Search:
                     aim = min(MOST_AHEAD * aim, 1 + (goal.target_speedup - 1) * (predicted - 1) / (reached - 1))
                     continue
             elif high == float("inf"):
-                self.attempt(f"pass-{number}-careful", aim, careful=True)
+                self.attempt(f"pass-{number}-careful", plan, aim, self.allowances(plan))
                 high = aim
             else:
                 high = aim
@@ -95,22 +97,21 @@ class Search:
             self.found = self.measured(walk.model) if self.dropped else 1.0, self.drop(walk.model), walk
         return self.found[2], self.report(*self.found)
 
-    def attempt(self, name: str, aim: float, *, careful: bool) -> tuple[float, float, float]:
-        """One plan carried out, and kept if it is the best so far: quality lost, speed, and the speed that was planned."""
-        plan, aim = self.recall(f"{name}-plan", aim)
-        planned = self.ground.price.speedup(plan, self.ground.choices)
-        walk = self.walker.walk(plan, name, self.allowances(plan) if careful else None)
+    def attempt(self, name: str, plan: Plan, aim: float, allowed: list[float] | None = None) -> tuple[float, float]:
+        """A plan carried out, and kept if it is the best so far: quality lost, and speed. allowed: see `Walker.walk`."""
+        walk = self.walker.walk(plan, name, allowed)
         lost, reached = self.drop(walk.model), self.measured(walk.model)
         self.history.append({"aim": aim, "speedup": reached, "quality_drop": lost.value, "put_back": walk.put_back})
         if lost.value <= self.goal.quality_drop_threshold and (self.found is None or self.better(reached, self.found[0])):
             self.found = reached, lost, walk
-        return lost.value, reached, planned
+        return lost.value, reached
 
     def allowances(self, plan: Plan) -> list[float]:
-        """The part of the quality that may be lost after each layer: as large as the part of the time that was saved."""
+        """The part of the quality that may be lost after each layer: what layers that are gone cost, and of the rest as large a part as of the time saved."""
         totals = zip(plan.units, self.ground.choices.unit_totals, plan.neurons, self.ground.choices.neuron_totals, strict=True)
         saved = [self.ground.price.heads[i] * u / ut + self.ground.price.neurons[i] * n / nt for i, (u, ut, n, nt) in enumerate(totals)]
-        return [self.goal.quality_drop_threshold * sum(saved[: i + 1]) / max(sum(saved), 1e-12) for i in range(len(saved))]
+        spent = self.glance(self.dense) if self.dropped else 0.0
+        return [spent + (self.goal.quality_drop_threshold - spent) * sum(saved[: i + 1]) / max(sum(saved), 1e-12) for i in range(len(saved))]
 
     def measured(self, model: Transformer) -> float:
         """Times as fast as the original model."""

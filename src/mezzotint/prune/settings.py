@@ -1,7 +1,6 @@
 """What structured pruning may do, and the presets."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from mezzotint.evaluation.comparison import MEASURES
 from mezzotint.fields import check
@@ -113,11 +112,6 @@ class Preset:
     sparsity: Sparsity | None = None
     compact: bool = False
     quantise: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        import dataclasses
-
-        return dataclasses.asdict(self)
 
 
 PRESETS: dict[str, Preset] = {

@@ -12,8 +12,8 @@ class Singular(ArithmeticError):
     """The Hessian stays without a Cholesky factor at the largest damping."""
 
 
-def inverse_factor(hessian: Float[Tensor, "c c"], damping: float) -> tuple[Float[Tensor, "c c"], float]:
-    """The upper Cholesky factor of the damped inverse, and the damping that was needed (tenfold at each failure, up to 1)."""
+def inverse_factor(hessian: Float[Tensor, "c c"], damping: float) -> Float[Tensor, "c c"]:
+    """The upper Cholesky factor of the damped inverse; the damping grows tenfold at each failure, up to 1."""
     mean = hessian.diagonal().mean()
     while damping <= 1:
         damped = hessian + damping * mean * torch.eye(len(hessian), device=hessian.device)
@@ -21,7 +21,7 @@ def inverse_factor(hessian: Float[Tensor, "c c"], damping: float) -> tuple[Float
         if not failed:
             upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
             if not failed and upper.isfinite().all():
-                return upper, damping
+                return upper
         damping *= 10
     raise Singular("not positive definite")
 
@@ -35,7 +35,7 @@ def solve(
     dead = hessian.diagonal() == 0
     hessian[dead, dead] = 1
     w[:, dead] = 0
-    factor, _ = inverse_factor(hessian, damping)
+    factor = inverse_factor(hessian, damping)
     pruned = torch.zeros_like(w, dtype=torch.bool)
     columns = w.shape[1]
     if pattern is not None and (columns % pattern[1] or BLOCK % pattern[1]):

@@ -25,12 +25,12 @@ def seconds(model: Transformer, tokens: torch.Tensor, predict: torch.Tensor) -> 
     return time.perf_counter() - begun
 
 
-def compare(dense: Transformer, changed: Transformer, *, length: int, predicted: int = 32, batch: int = 1, repeats: int = 9) -> dict[str, float]:
+def compare(dense: Transformer, changed: Transformer, *, length: int, predicted: int = 32, repeats: int = 9) -> dict[str, float]:
     """A forward of `length` positions that predicts the last `predicted`, `repeats` pairs after two of warming up.
 
     speedup: median of the pairs' ratios; the others are seconds.
     """
-    tokens = torch.randint(dense.config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0)).to(dense.device)
+    tokens = torch.randint(dense.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0)).to(dense.device)
     predict = torch.arange(max(dense.config.shift, length - predicted), length)
     turns = [1, -1] * (repeats // 2 + 2)
     pairs = [[seconds(model, tokens, predict) for model in (dense, changed)[::turn]][::turn] for turn in turns[: repeats + 2]][2:]

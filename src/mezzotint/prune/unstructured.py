@@ -14,19 +14,19 @@ from torch import Tensor
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.models.transformer import Attend, Layer, Scope, Transformer
 from mezzotint.prune import masks
-from mezzotint.prune.calibration import Calibration, Exposure, check_samples, digest, exposures
+from mezzotint.prune.calibration import Calibration, Exposure, check_samples, exposures, noise_of
 from mezzotint.prune.gradients import gradient_scores
 from mezzotint.prune.journal import Journal
 from mezzotint.prune.matrices import NAMES, SITE_OF, SITES, Stream, inputs, layers_of, matrices, no_grad, replace, sparsity_of, twin
-from mezzotint.prune.sparsegpt import Singular, solve
+from mezzotint.prune.sparsegpt import BLOCK, Singular, solve
 from mezzotint.prune.sparsity import GRADIENTS, HESSIAN, SINK, Sparsity
 
 
 class Statistic:
     """What has been seen of the inputs of one layer's sites."""
 
-    def __init__(self, kind: str, device: torch.device):
-        self.kind, self.device = kind, device
+    def __init__(self, kind: str):
+        self.kind = kind
         self.values: dict[str, Tensor] = {}
         self.weight: Tensor | None = None
 
@@ -72,13 +72,15 @@ def sparsify(
     tell = report or (lambda stage, done, total: None)
     check_samples(data.samples, model.config)
     work = Work(twin(model), model, data, settings, journal or Journal(None), tell)
-    for layer in work.layers:
-        for linear in matrices(layer).values():
-            group = masks.parse_pattern(settings.pattern)
-            if group is not None and linear.in_features % group[1]:
-                raise ValueError(f"pattern={settings.pattern}: a matrix has {linear.in_features} columns, which are not a multiple of {group[1]}")
-    said = {"sparsity": asdict(settings), "data": digest(data.samples), "seed": data.seed, "weights": weights_digest(model)}
-    work.journal.claim("weights", said)
+    group = masks.parse_pattern(settings.pattern)
+    if group is not None:
+        wrong = [linear.in_features for layer in work.layers for linear in matrices(layer).values() if linear.in_features % group[1]]
+        if wrong:
+            raise ValueError(f"pattern={settings.pattern}: a matrix has {wrong[0]} columns, which are not a multiple of {group[1]}")
+        if settings.method in HESSIAN and BLOCK % group[1]:
+            raise ValueError(f"pattern={settings.pattern}: method={settings.method!r} goes by {BLOCK} columns, which are not a multiple of {group[1]}")
+    said = {"sparsity": asdict(settings)} | data.identity()
+    work.journal.claim("weights", said | {"weights": weights_digest(model), "dtype": str(model.dtype)})
     if settings.dense:
         for index, found in enumerate(scores or work.scores_of_all()):
             work.prune(index, found)
@@ -118,7 +120,7 @@ class Work:
     def exposures(self, first: int = 0) -> Iterator[tuple[int, list[Exposure]]]:
         """Calibration's forwards, the sinks found with the dense model."""
         s = self.settings
-        noise = s.noise if s.noise != "auto" else "uniform" if self.model.config.family == "dream" else "steps"
+        noise = noise_of(s.noise, self.model.config)
         clean = s.method in ("wanda", *HESSIAN)
         rule = s.rule if s.method in SINK else None
         return exposures(self.dense, self.data, noise=noise, clean=clean, rule=rule, average=s.average, instability=s.instability, batch=s.batch, first=first)
@@ -136,7 +138,7 @@ class Work:
     def at_once(self) -> Iterator[dict[str, Tensor]]:
         """From dense activations. The journal keeps the sums after every batch of samples."""
         done, stored = self.journal.progress("calibration")
-        seen = [Statistic("norm_sum", self.model.device) for _ in self.layers]
+        seen = [Statistic("norm_sum") for _ in self.layers]
         for key, value in stored.items():
             index, _, site = key.partition("/")
             seen[int(index)].values[site] = value.to(self.model.device)
@@ -150,6 +152,9 @@ class Work:
 
     def layer_by_layer(self) -> None:
         """Each layer sees what the pruned layers before it give out."""
+        restored = next((index for index in range(len(self.layers)) if not self.restore(index)), len(self.layers))
+        if restored == len(self.layers):
+            return
         kind = "hessian" if self.settings.method in HESSIAN else "norm_sum" if self.settings.method == "sink" else "squares"
         batches: list[Exposure] = []
         for number, batch in self.exposures():
@@ -158,8 +163,8 @@ class Work:
         stream = Stream(self.model, [exposure.tokens for exposure in batches])
         count = sum(len(exposure.tokens) for exposure in batches)
         for index, layer in enumerate(self.layers):
-            if not self.restore(index):
-                statistic = Statistic(kind, self.model.device)
+            if index >= restored and not self.restore(index):
+                statistic = Statistic(kind)
                 with inputs(layer, statistic.look):
                     for number, exposure in enumerate(batches):
                         statistic.weight = exposure.weight

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -143,8 +144,7 @@ class Walker:
         touched = refits and any(kept != Kept.everything(shape) for kept, shape in zip(done.kept, self.shapes, strict=False))
         for attempt in range(4):
             share = 0.5**attempt if attempt < 3 else 0.0
-            multiple = self.settings.rounding(self.shapes[index].mlp_size)
-            some, fewer = int(units * share), int(neurons * share) // multiple * multiple if attempt else neurons
+            some, fewer = int(units * share), neurons if attempt == 0 else self.part(index, neurons * share)
             model.layers[index] = fresh(self.layers[index])
             stream.layers = layers_of(model)
             kept = Kept.everything(self.shapes[index])
@@ -156,6 +156,12 @@ class Walker:
         done.kept.append(kept)
         done.drops.append(drop)
         done.put_back.append(attempt)
+
+    def part(self, index: int, neurons: float) -> int:
+        """About so many neurons, not more, of which those that stay are a multiple."""
+        size = self.shapes[index].mlp_size
+        multiple = self.settings.rounding(size)
+        return max(0, size - math.ceil((size - neurons) / multiple) * multiple)
 
     def cut(self, stream: Stream, targets: Targets, index: int, units: int, neurons: int) -> Kept:
         """Heads first; the neurons are then chosen and refitted on what the thinner attention gives them."""
