@@ -30,10 +30,10 @@ OPENS = {"x86_64": ((2, 24), (257, 32)), "aarch64": ((56, 32),)}
 """Machine -> the calls that open files, and where their flags stand in `struct seccomp_data`; allowed for reading only."""
 
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-FIRST, HALF = 16, 4
-"""Where a call's first argument stands in `struct seccomp_data`, each argument 8 bytes, and where its upper half lies from there."""
-
 EXECUTE, CHANGE_MODE = {"x86_64": 59, "aarch64": 221}, {"x86_64": 91, "aarch64": 52}
+FIRST, FIRST_UPPER, SECOND = 16, 20, 24
+"""Where the lower and the upper half of a call's first argument and the lower half of its second stand in `struct seccomp_data`."""
+
 WRITES = 0o3 | 0o100 | 0o1000 | 0o2000 | 0o20000000
 """O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND and O_TMPFILE's own bit."""
 
@@ -45,11 +45,10 @@ def instruction(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("HBBI", code, yes, no, value)
 
 
-def only(number: int, arguments: Sequence[int]) -> list[bytes]:
-    """Allow a call with these first arguments alone."""
-    checks = [(FIRST + 8 * i + at, value >> 8 * at & 0xFFFFFFFF) for i, value in enumerate(arguments) for at in (0, HALF)]
-    steps = [step for i, (at, value) in enumerate(checks) for step in (instruction(LOAD, at), instruction(EQUAL, value, 0, 2 * (len(checks) - 1 - i) + 1))]
-    return [instruction(EQUAL, number, 0, len(steps) + 2), *steps, instruction(RETURN, ALLOW), instruction(RETURN, NOT_THERE)]
+def only(number: int, halves: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Allow a call with these halves of arguments alone, each given as its place and its value."""
+    checks = [step for i, (at, value) in enumerate(halves) for step in (instruction(LOAD, at), instruction(EQUAL, value, 0, 2 * (len(halves) - i) - 1))]
+    return [instruction(EQUAL, number, 0, len(checks) + 2), *checks, instruction(RETURN, ALLOW), instruction(RETURN, NOT_THERE)]
 
 
 def filter_program(machine: str, path: int, mode: int) -> bytes:
@@ -71,7 +70,8 @@ def filter_program(machine: str, path: int, mode: int) -> bytes:
             instruction(RETURN, NOT_THERE),
             instruction(RETURN, ALLOW),
         ]
-    program += [*only(EXECUTE[machine], (path,)), *only(CHANGE_MODE[machine], (1, mode))]
+    program += only(EXECUTE[machine], ((FIRST, path & 0xFFFFFFFF), (FIRST_UPPER, path >> 32)))
+    program += only(CHANGE_MODE[machine], ((FIRST, 1), (SECOND, mode)))  # both are ints, of which the kernel reads the lower half
     return b"".join([*program, instruction(RETURN, NOT_THERE)])
 
 
