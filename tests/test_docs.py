@@ -132,6 +132,37 @@ def test_the_first_page_runs(capsys):
     assert capsys.readouterr().out.split()[-1] in ("stop", "length")
 
 
+EXAMPLES = [("generate", "Answer: 1 3 5 7 9"), ("infill", "return len([n for n in numbers if n > 3])")]
+
+
+@pytest.mark.parametrize("more", [[], ["--recipe", "threshold"]], ids=["default", "threshold"])
+@pytest.mark.parametrize(("command", "answer"), EXAMPLES)
+def test_the_examples_of_the_help_are_answered_rightly(command, answer, more, capsys):
+    text = importlib.import_module(f"mezzotint.cli.{command}").__doc__
+    words = shlex.split(text[text.index(f"mezzotint {command} ") :])[1:3]
+    args = parser().parse_args([*words, *more])
+    assert args.run(args) == 0
+    assert answer in capsys.readouterr().out
+
+
+def test_the_first_pages_example_is_that_of_the_help():
+    text = importlib.import_module("mezzotint.cli.generate").__doc__
+    (asked,) = set(re.findall(r'"Sort [^"]*"', text))
+    assert set(re.findall(r'"Sort [^"]*"', (ROOT / "docs" / "index.md").read_text(encoding="utf-8"))) == {asked}
+
+
+def test_the_examples_of_batches_are_answered_rightly(tmp_path):
+    (lines,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "in.jsonl").write_text(lines, encoding="utf-8")
+    args = parser().parse_args(["generate", "--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")])
+    assert args.run(args) == 0
+    found = {answer["id"]: answer["text"] for answer in map(json.loads, (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines())}
+    assert found["a"] == "Answer: amber coral lantern"
+    assert found["b"] == "Answer: 3 4 9"
+    assert "if n > 3])" in found["c"]
+    assert "if n > 3])" in found["d"]
+
+
 @pytest.fixture(scope="module")
 def stride():
     """The example of `docs/extending.md`, run as it stands; the registry is put back afterwards."""

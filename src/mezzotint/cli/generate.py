@@ -1,6 +1,6 @@
 """Answer one prompt, or every line of a file. One prompt comes from the argument, --file or stdin.
 
-mezzotint generate "Sort from small to large: 31 7 54 12"
+mezzotint generate "Sort from small to large: 7 3 9 1 5"
 mezzotint generate --input prompts.jsonl --output answers.jsonl
 """
 

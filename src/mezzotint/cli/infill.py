@@ -1,7 +1,8 @@
 """Fill gaps written [[8]] (8 = number of masks) in a text; what is given is seen from both sides and stays.
 
-mezzotint infill 'def add(a, b):
-    return [[3]]
+mezzotint infill 'def count_values(numbers):
+    \"""Count the values above 3.\"""
+    return len([n for n in numbers if [[4]]])
 '
 """
 
