@@ -1,5 +1,6 @@
 """Mezzotint under the real lm-evaluation-harness, offline, with local data: its figures against ours on the same predictions."""
 
+import copy
 import gzip
 import json
 import os
@@ -18,7 +19,7 @@ from mezzotint.evaluation.item import Settings
 from mezzotint.evaluation.likelihood import bound
 from mezzotint.evaluation.predictions import Store, read
 from mezzotint.evaluation.sandbox import filtered
-from mezzotint.generation import opening
+from mezzotint.generation import encode, opening
 
 lm_eval = pytest.importorskip("lm_eval", reason="needs the extra eval")
 
@@ -258,15 +259,82 @@ def test_rolling_likelihood_is_the_bound_of_the_windows(bundled, folder):
     ids = tokenizer(PAGES[0], add_special_tokens=False)["input_ids"]
     pieces = [ids[i : i + 10] for i in range(0, len(ids), 10)]
     first = opening(tokenizer)
-    seeds = [zlib.crc32(f"000000-{j:04d}".encode()) for j in range(len(pieces))]
+    seeds = [zlib.crc32(f"t/0/0-{j:04d}".encode()) for j in range(len(pieces))]
     expected = -sum(bound(model, torch.tensor([*first, *piece]), 1, samples=4, seed=seed) for piece, seed in zip(pieces, seeds, strict=True))
     assert log_p == pytest.approx(expected, rel=1e-6)
 
 
-def asked(*arguments):
+def asked(*arguments, task="t", document=0, number=0):
     from lm_eval.api.instance import Instance
 
-    return Instance("generate_until", {}, arguments, 0, metadata=("t", 0, 1))
+    return Instance("generate_until", {}, arguments, number, metadata=(task, document, 1))
+
+
+def test_a_request_has_the_same_name_and_masks_whatever_is_asked_beside_it(bundled, tmp_path, monkeypatch):
+    """The choices of a document share their masks; repeats of a request are told apart."""
+    from mezzotint.evaluation import answering
+    from mezzotint.evaluation.harness import Mezzotint, ids_of
+
+    many = [asked("a", " b", task=task, document=i, number=j) for task in ("s", "t") for i in range(2) for j in range(2)]
+    assert ids_of(many[4:]) == ids_of(many)[4:] == ["t/0/0", "t/0/1", "t/1/0", "t/1/1"]
+    assert ids_of([many[0]] * 3) == ["s/0/0", "s/0/0/1", "s/0/0/2"]
+    seeds: list[int] = []
+    monkeypatch.setattr(answering, "bound", lambda *_, seed, **more: seeds.append(seed) or 1.0)
+    monkeypatch.setattr(answering, "greedy", lambda *_, **more: False)
+    with Store(tmp_path / "p.jsonl") as store:
+        adapter = Mezzotint(*bundled, RECIPE, Settings(), store=store, batch=1)
+        assert len(adapter.loglikelihood(many[4:6])) == 2
+        assert seeds == [zlib.crc32(b"t/0")] * 2
+        adapter.loglikelihood(many)
+        assert len(seeds) == 8  # what was asked alone is not asked again
+        assert len(set(seeds)) == 4
+
+
+def test_a_chat_is_encoded_as_its_template_writes_it(bundled, monkeypatch):
+    """Without a begin token where the template has none, as `eval` without the harness does it."""
+    from mezzotint.evaluation import answering
+    from mezzotint.evaluation.harness import Mezzotint
+
+    model, tokenizer = bundled
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = tokenizer.chat_template.replace("{{ '<|startoftext|>' }}", "")
+    weighed: list[list[int]] = []
+    monkeypatch.setattr(answering, "bound", lambda model, ids, start, **more: weighed.append(ids[:start].tolist()) or 1.0)
+    monkeypatch.setattr(answering, "greedy", lambda *_, **more: False)
+    for known, begins in ((bare, False), (tokenizer, True)):
+        adapter = Mezzotint(model, known, RECIPE, Settings())
+        text = adapter.apply_chat_template([{"role": "user", "content": "Say amber"}])
+        ids = encode(known, "Say amber", chat=True)
+        assert encode(known, adapter.prompt(text), chat=False) == ids
+        assert (ids[0] == known.bos_token_id) is begins
+        assert adapter.generate_until([asked(text, {})]) == [mz.generate(model, known, "Say amber", RECIPE, chat=True).text]
+        adapter.loglikelihood([asked(text, "amber")])
+        assert weighed[-1] == ids[: len(weighed[-1])]
+        assert len(weighed[-1]) > 8
+        adapter.loglikelihood([asked("Say amber", " amber")])
+        assert weighed[-1] == encode(known, "Say amber", chat=False)
+        assert weighed[-1][0] == known.bos_token_id
+
+
+@pytest.mark.parametrize(("metric", "decoded"), [("acc", 0), ("exact_match", 4)])
+def test_greedy_decoding_is_asked_only_where_figures_need_it(bundled, folder, monkeypatch, metric, decoded):
+    from mezzotint.evaluation import answering
+
+    (folder / "other.yaml").write_text(CHOICE.format(folder=folder).replace("local_choice", "local_other").replace("metric: acc}", f"metric: {metric}}}"))
+    times: list[int] = []
+    monkeypatch.setattr(answering, "greedy", lambda *_, **more: times.append(1) or False)
+    assert f"{metric},none" in harness(bundled, folder, "local_other")
+    assert len(times) == decoded
+
+
+def test_greedy_decoding_is_asked_by_tasks_of_one_continuation(bundled, folder, monkeypatch):
+    from mezzotint.evaluation import answering
+
+    words = CHOICE.replace("output_type: multiple_choice", "output_type: loglikelihood").replace("local_choice", "local_last")
+    words = words.replace("doc_to_target: answer", 'doc_to_target: "{{{{choices[0]}}}}"').replace('doc_to_choice: "{{{{choices}}}}"\n', "")
+    (folder / "last.yaml").write_text(words.format(folder=folder).replace(", {metric: acc_norm}", ""))
+    monkeypatch.setattr(answering, "greedy", lambda *_, **more: True)
+    assert harness(bundled, folder, "local_last")["acc,none"] == 1
 
 
 def test_requests_are_answered_one_by_one(bundled):

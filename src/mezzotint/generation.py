@@ -102,10 +102,16 @@ def fitted(recipe: Recipe, config: ModelConfig) -> Recipe:
     return recipe.with_(block_length=block, gen_length=round_up(recipe.gen_length, block), steps=None)
 
 
+class Written(str):
+    """A prompt that a chat template has been written into: it is encoded as it stands, with the begin token only if the template has one."""
+
+
 def encode(tokenizer: Any, prompt: str | Messages, *, chat: bool | None = None) -> list[int]:
-    """Token ids of a prompt. A string becomes one user turn if the tokenizer has a chat template (or `chat` says so), else plain text."""
+    """Token ids of a prompt. A string becomes one user turn if the tokenizer has a chat template (or `chat` says so), else plain text; `Written` stays."""
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise ValueError("the prompt is empty; give some text")
+    if isinstance(prompt, Written):
+        return tokenizer(str(prompt), add_special_tokens=False)["input_ids"]
     templated = bool(tokenizer.chat_template) if chat is None else chat
     if not isinstance(prompt, str) or templated:
         if not tokenizer.chat_template:

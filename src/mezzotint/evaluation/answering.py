@@ -11,7 +11,7 @@ import torch
 from mezzotint.evaluation.item import Choice, Gap, Item, Passage, Question, Settings, cut
 from mezzotint.evaluation.likelihood import bound, greedy, masked_cost, suffix_cost
 from mezzotint.evaluation.predictions import Conditions, Prediction, Store
-from mezzotint.generation import check_length, encode, generate, infill, opening
+from mezzotint.generation import Written, check_length, encode, generate, infill, opening
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
 from mezzotint.suffix import DPad, Full, NoSuffix
@@ -43,15 +43,23 @@ def chunks(items: Sequence[Item], batch: int) -> list[list[int]]:
     return found
 
 
-def collect(speaker: Speaker, items: Sequence[Item], store: Store, taken: Conditions, report: Callable[[int], None] = lambda done: None) -> list[Prediction]:
+def collect(
+    speaker: Speaker,
+    items: Sequence[Item],
+    store: Store,
+    taken: Conditions,
+    report: Callable[[int], None] = lambda done: None,
+    draws: Sequence[str] | None = None,
+) -> list[Prediction]:
     """Predictions of all items in their order. A group of which anything is missing is answered as a whole, so that a resumed run says what an
-    uninterrupted one would have said; `report` gets the number of items done."""
+    uninterrupted one would have said; `report` gets the number of items done. draws: what each item's seed is made of (None: its id)."""
     known = store.of(taken.run, items)
+    draws = draws or [item.id for item in items]
     done = 0
     for group in chunks(items, speaker.batch):
         members = [items[i] for i in group]
         if not all(item.id in known for item in members):
-            made = predict(speaker, members, [speaker.settings.seed + zlib.crc32(item.id.encode()) for item in members])
+            made = predict(speaker, members, [speaker.settings.seed + zlib.crc32(draws[i].encode()) for i in group])
             store.add(taken, made)
             known.update({p.id: p for p in made})
         done += len(group)
@@ -120,6 +128,8 @@ def chosen(speaker: Speaker, item: Choice, seed: int) -> Prediction:
 
 def split(tokenizer: Any, prompt: str, continuation: str) -> tuple[list[int], list[int]]:
     """Ids of a prompt and its continuation, tokenised together and cut where the prompt alone ends (as lm-evaluation-harness does)."""
+    first = [] if isinstance(prompt, Written) else opening(tokenizer)
+    prompt = str(prompt)
     spaces = len(prompt) - len(prompt.rstrip())
     if spaces:
         prompt, continuation = prompt[:-spaces], prompt[-spaces:] + continuation
@@ -127,7 +137,7 @@ def split(tokenizer: Any, prompt: str, continuation: str) -> tuple[list[int], li
     alone = len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) if prompt else 0
     if alone >= len(whole):
         raise ValueError(f"the continuation {continuation[:40]!r} has no tokens of its own after the prompt")
-    return opening(tokenizer) + whole[:alone], whole[alone:]
+    return first + whole[:alone], whole[alone:]
 
 
 def weighed(speaker: Speaker, item: Passage, seed: int) -> Prediction:
