@@ -19,7 +19,9 @@ from mezzotint.types import Moment
 COMPATIBLE = ("none", "llada", "dream")
 SHARES = ("head", "group", "all")
 LEAST = {"native": 1024, "reference": 2048, "flex": 8192, "triton": 8192}
-"""Visible positions from which block-sparse attention has paid off; below, impl="auto" stays dense. CUDA's are not measured yet."""
+"""Visible positions from which block-sparse attention has paid off; below, impl="auto" stays dense.
+
+CUDA's leave out 4,096, where the kernel gains little on an H100 (docs/gpu.md)."""
 MANY = 256
 """Rows from which the CPU kernel is also the faster one for dense attention."""
 

@@ -107,7 +107,7 @@ def against_all(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 USES = ("data", "split", "count", "samples", "window", "context")
-ELBO = Benchmark("evidence bound on the perplexity, a true likelihood", passages("elbo"), score, USES, "nothing", likelihood)
+ELBO = Benchmark("evidence bound on the perplexity (an upper bound)", passages("elbo"), score, USES, "nothing", likelihood)
 BLOCKS = Benchmark("cost of masked tokens in windows of 64, the literature's block perplexity", passages("masked"), score, USES, "nothing", geometric)
 SUFFIX = Benchmark("bound block by block with masks behind, for suffix strategies", passages("suffix"), score, USES, "suffix", likelihood)
 SUFFIXES = Benchmark("the same under all masks, under DPad (or --suffix) and under none", passages("suffixes"), apart, USES, "suffix", against_all)
