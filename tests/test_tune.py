@@ -154,7 +154,9 @@ def test_the_command_writes_a_recipe_that_commands_take(tmp_path, capsys, monkey
     chosen = read(out)
     assert chosen.name == "swift"
     assert chosen.recipe.to_dict() == told["recipe"]
-    assert "kept out of the search" in chosen.source
+    finalists = told["finalists"]
+    assert 1 <= finalists <= 5
+    assert f"2 questions kept out of the search except for its last choice, among {finalists} (" in chosen.source
     check = told["check"]
     assert f"{check['loss']:.1f} points lost (95 % interval {check['ci'][0]:.1f} to {check['ci'][1]:.1f})" in chosen.source
     assert "--max-loss 100" in chosen.source
@@ -162,6 +164,22 @@ def test_the_command_writes_a_recipe_that_commands_take(tmp_path, capsys, monkey
     assert json.loads(capsys.readouterr().out)["recipe"] == told["recipe"]
     assert main(["tune", "--task", str(questions), *words]) == 2
     assert "exists" in capsys.readouterr().err
+
+
+def test_all_lines_of_a_file_are_asked_unless_told_otherwise(tmp_path, monkeypatch):
+    """Of a built-in task, 60."""
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"{i}?", "answer": "x"}) + "\n" for i in range(90)))
+    asked: list[int] = []
+
+    def stop(model, tokenizer, questions, *_, **more):
+        asked.append(len(questions))
+        raise ValueError("enough")
+
+    monkeypatch.setattr(tuning, "tune", stop)
+    for words in (["--task", str(file)], ["--task", str(file), "lists"], ["--task", str(file), "lists", "--count", "7"]):
+        assert main(["tune", *words, "--out", str(tmp_path / "x.json")]) == 2
+    assert asked == [90, 150, 14]
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def last_number(text: str) -> float | None:
     return float(found[-1].replace(",", "")) if found else None
 
 
-def gather(tasks: Sequence[str], count: int | None = None) -> list[Question]:
-    """`count` questions of each built-in task, and at most as many of a JSON Lines file, the tasks in turn. None: `COUNT` of a task, all of a file.
+def gather(tasks: Sequence[str], count: int | None = None, usual: int = COUNT) -> list[Question]:
+    """`count` questions of each built-in task, and at most as many of a JSON Lines file, the tasks in turn. None: `usual` of a task, all of a file.
 
     A line of a file is an object with `prompt` (text, or messages with role and content), `answer` and, if wanted, `match`. Raises ValueError naming
     the file and line that is not accepted.
@@ -77,7 +77,7 @@ def gather(tasks: Sequence[str], count: int | None = None) -> list[Question]:
     groups: list[list[Question]] = []
     for task in tasks:
         if task in TASKS:
-            groups.append([Question(e.prompt, e.answer, example=e) for e in questions(task, count or COUNT)])
+            groups.append([Question(e.prompt, e.answer, example=e) for e in questions(task, count or usual)])
         elif Path(task).is_file():
             groups.append([line(text, f"task={task!r} line {n}") for n, text in enumerate(read(task), 1) if text.strip()][:count])
             if not groups[-1]:

@@ -125,14 +125,16 @@ class Tuned:
     """What the search found.
 
     name: what the recipe changes of the reference ("reference" if nothing was faster and kept the quality); search, check: exact match, loss in points with its
-    95 % interval, and speedup, on the questions of the search and on those kept out of it; tried: recipes in all; rungs: questions and recipes of each;
-    frontier: the last rung's recipes that nobody beats in both.
+    95 % interval, and speedup, on the questions of the search and on those kept out of it; finalists: how many recipes answered those kept out; the choice
+    among them was made there, so the loss in `check` is at most the one allowed by construction, and only other questions can say what it is; tried: recipes
+    in all; rungs: questions and recipes of each; frontier: the last rung's recipes that nobody beats in both.
     """
 
     name: str
     recipe: Recipe
     search: dict[str, Any]
     check: dict[str, Any]
+    finalists: int
     tried: int
     rungs: list[dict[str, int]]
     frontier: list[dict[str, Any]]
@@ -258,7 +260,7 @@ def tune(
     best = frontier([(search.cost(name, seen), search.quality(name, seen)) for name in last])
     front = [{"name": name, **search.figures(name, seen)} for name, there in zip(last, best, strict=True) if there]
     front.sort(key=lambda row: row["speedup"])
-    return Tuned(found, search.recipes[found], search.figures(found, seen), search.figures(found, checked), len(candidates), history, front)
+    return Tuned(found, search.recipes[found], search.figures(found, seen), search.figures(found, checked), len(final) + 1, len(candidates), history, front)
 
 
 def work(candidates: int, questions: int) -> int:

@@ -4,8 +4,8 @@
     mezzotint generate "..." --model GSAI-ML/LLaDA-8B-Instruct --recipe swift.json
 
 Combinations of commit rule, cache, suffix and (for long prompts) sparse attention compete by successive halving with the recipe given (default: the family's
-plain decoding), on two thirds of the questions; what is found must keep the quality on the last third as well. The named recipes' strategies are among
-the combinations. The canvas and the sampling stay.
+plain decoding), on two thirds of the questions; what is found must keep the quality on the last third as well, which chooses among the last few. The named
+recipes' strategies are among the combinations. The canvas and the sampling stay.
 """
 
 import argparse
@@ -16,11 +16,14 @@ from typing import Any
 
 from mezzotint.cli import options
 
+COUNT = 60
+"""Questions of a built-in task unless told otherwise."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the bundled model)")
     parser.add_argument("--task", nargs="+", required=True, metavar="TASK|FILE", help="built-in tasks, or JSON Lines with prompt, answer and match")
-    parser.add_argument("--count", type=int, default=60, help="questions of each task (default: 60)")
+    parser.add_argument("--count", type=int, help=f"questions of each task (default: {COUNT} of a built-in task, all of a file)")
     parser.add_argument("--max-loss", type=float, default=0.5, metavar="POINTS", help="points of exact match that may be lost (default: 0.5)")
     parser.add_argument("--by", default="seconds", metavar="WHAT", help="what is to be small: seconds, positions or forwards (default: seconds)")
     parser.add_argument("--minutes", type=float, metavar="M", help="how long the search may take; each rung gets an equal share (default: no limit)")
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"out={args.out!r} exists; give another name")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"out={args.out!r}: the folder {str(out.parent)!r} does not exist")
-    if args.count < 1:
+    if args.count is not None and args.count < 1:
         raise ValueError(f"count={args.count} must be at least 1")
     if args.minutes is not None and not 0 < args.minutes < float("inf"):
         raise ValueError(f"minutes={args.minutes} must be above 0")
@@ -53,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.by not in MEASURES:
         raise ValueError(f"by={args.by!r} is unknown; accepted: {', '.join(MEASURES)}")
-    questions = gather(args.task, args.count)
+    questions = gather(args.task, args.count, COUNT)
     refuse_unused(questions, options.fields_of(args))
     model, tokenizer = options.load(args)
     reference = options.recipe_of(args, default_recipe(model), model.config)
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     source = (
         f"mezzotint tune {args.model or 'bundled'} on {' '.join(args.task)} --max-loss {args.max_loss:g}: {lost(check)}, {check['exact_match']:.3f} against "
         f"{check['reference']:.3f}, and {check['speedup']:.1f} times as fast on {check['questions']} questions kept out of the search "
-        f"({here['machine']}, {here['date']})"
+        f"except for its last choice, among {found.finalists} ({here['machine']}, {here['date']})"
     )
     named = Named(found.recipe, source, out.stem)
     out.write_text(json.dumps(named.to_dict(), indent=1) + "\n", encoding="utf-8")
@@ -108,7 +111,8 @@ def show(found: Any, out: str) -> None:
     check = found.check
     console.print(f"chosen: {found.name}", highlight=False)
     console.print(
-        f"on {check['questions']} questions kept out of the search: {check['exact_match']:.3f} against {check['reference']:.3f}, "
+        f"on {check['questions']} questions kept out of the search except for its last choice, among {found.finalists}: "
+        f"{check['exact_match']:.3f} against {check['reference']:.3f}, "
         f"{lost(check)}, {check['speedup']:.2f} times as fast",
         highlight=False,
     )
