@@ -189,6 +189,15 @@ def test_the_example_of_a_method_is_one(stride, tiny):
     assert stride["result"].positions_computed > 0
 
 
+def test_a_method_outside_the_package_is_one_on_the_command_line(tmp_path):
+    (block,) = re.findall(r"```python\n(import sys.*?)```", (ROOT / "docs" / "extending.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "mine.py").write_text("from mezzotint.suffix import NoSuffix\n\nclass Mine(NoSuffix):\n    pass\n\n" + block, encoding="utf-8")
+    words = [sys.executable, str(tmp_path / "mine.py"), "generate", "Copy these words: amber coral", "--gen-length", "32", "--json", "--suffix", "mine"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["recipe"]["suffix"] == "mine"
+
+
 def test_the_example_sees_what_it_says(stride):
     canvas = mz.Canvas.gaps([[1, 2], 8, [3, 4], 3], 9, torch.device("cpu"))
     visible = stride["Stride"](every=3, near=1).begin(canvas, torch.Generator())(mz.Block(0, 2, 4))

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--length", type=int, metavar="N", help="longest canvas in tokens (default: the model's trained length)")
     group.add_argument("--memory", type=float, metavar="GIB", help="memory that requests may take, by estimate (default: half of what there is; 0.9 on a GPU)")
     group.add_argument("--seconds", type=float, default=600.0, metavar="S", help="longest time for an answer (default: 600)")
-    group.add_argument("--drain-seconds", type=float, default=30.0, metavar="S", help="longest wait for answers at hand after SIGTERM (default: 30)")
+    group.add_argument("--drain-seconds", type=float, default=30.0, metavar="S", help="longest wait for answers in progress after SIGTERM (default: 30)")
     group = parser.add_argument_group("more than one process")
     group.add_argument("--ray", action="store_true", help="serve with replicas on a Ray cluster (RAY_ADDRESS, or one started here); needs the extra `ray`")
     options.add_replicas(group)
