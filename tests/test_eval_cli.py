@@ -12,6 +12,7 @@ import pytest
 
 from mezzotint.cli import main
 from mezzotint.evaluation import answering
+from mezzotint.evaluation.predictions import read
 
 SHORT = ["--gen-length", "16", "--block-length", "16", "--commit", "threshold:tau=0.3"]
 
@@ -31,7 +32,7 @@ def command(capsys, monkeypatch):
 
 @pytest.fixture
 def data(tmp_path):
-    rows = [{"question": f"{i} and {i}?", "answer": f"#### {2 * i}"} for i in range(3)]
+    rows = [{"question": f"{i} and {i}?", "text": "Some words of a page. " * 9, "answer": f"#### {2 * i}"} for i in range(3)]
     (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path / "test.jsonl"
 
@@ -42,7 +43,7 @@ def test_a_benchmark_its_file_and_its_score(command, data, tmp_path, monkeypatch
     assert code == 0
     report = json.loads(said.out)
     figures = report["tasks"]["gsm8k"]
-    assert set(figures) >= {"exact_match", "strict", "count", "ci", "forwards", "positions_computed", "paired", "plain"}
+    assert set(figures) >= {"exact_match", "strict", "count", "ci", "forwards", "positions_computed", "paired", "compared"}
     assert figures["count"] == figures["paired"]["count"] == 3
     assert report["recipe"]["commit"] == "threshold:tau=0.3"
     assert report["compared_with"]["commit"] == "quota"
@@ -58,6 +59,21 @@ def test_a_benchmark_its_file_and_its_score(command, data, tmp_path, monkeypatch
     code, table = command("--score", str(out / "predictions.jsonl"))
     assert {"commit=threshold:tau=0.3", "commit=quota"} <= set(table.out.split())
     assert f"with {runs[1]['run'][:6]}: exact match" in table.out
+
+
+def test_an_option_holds_for_the_tasks_that_take_it_alone(command, data, tmp_path):
+    """So that a task is the same run alone and beside others."""
+    words = [*SHORT, "--against", "none", "--json"]
+    own = ["--count", "1", "--hard-count", "0", "--batch", "2"]
+    foreign = ["--data", str(data), "--shots", "0", "--chat", "no", "--samples", "1", "--window", "16", "--context", "0"]
+    for folder, tasks, more in (("alone", ["lists"], own), ("beside", ["lists", "gsm8k", "prose", "wikitext"], own + foreign)):
+        assert command(*tasks, *more, *words, "--out", str(tmp_path / folder))[0] == 0
+    runs = [{taken.task: taken for taken, _ in read(tmp_path / folder / "predictions.jsonl")} for folder in ("alone", "beside")]
+    assert runs[0]["lists"].run == runs[1]["lists"].run
+    beside = {task: (taken.settings["data"], taken.settings["chat"], taken.settings["samples"], taken.batch) for task, taken in runs[1].items()}
+    assert beside["gsm8k"] == (str(data), False, 32, 2)
+    assert beside["prose"] == (None, None, 1, 1)
+    assert beside["wikitext"] == (str(data), None, 1, 1)
 
 
 def test_missing_data_of_a_later_task_are_said_before_anything_is_answered(command, monkeypatch):
@@ -140,6 +156,8 @@ def test_a_preset_sets_recipe_and_settings(command, data):
         (["code", "--steps", "16"], ["--steps", "code", "gaps"]),
         (["code", "wikitext-suffix", "--max-tokens", "16"], ["--max-tokens", "gaps", "canvas and suffix"]),
         (["math", "--count", "0"], ["count=0"]),
+        (["--harness", "gsm8k", "--samples", "0"], ["samples=0", "at least 1"]),
+        (["prose", "--samples", "0"], ["samples=0", "at least 1"]),
         (["mmlu", "prose", "code", "--batch", "4"], ["batch=4", "mmlu", "math", "gsm8k"]),
         (["prose", "--count", "5"], ["count=5", "prose", "math", "gsm8k"]),
         (["prose", "--hard-count", "0"], ["hard_count=0", "prose", "math"]),

@@ -165,7 +165,7 @@ def test_comparison_is_paired_and_counts_changed_verdicts_and_answers(evaluation
     assert figures["paired"]["figure"] == "exact_match"
     assert figures["paired"]["count"] == 3
     assert figures["hard"]["paired"]["count"] == 1
-    assert figures["paired"]["difference"] == pytest.approx(figures["exact_match"] - figures["plain"]["exact_match"])
+    assert figures["paired"]["difference"] == pytest.approx(figures["exact_match"] - figures["compared"]["exact_match"])
     scored = rescore([path])
     assert len(scored) == 2
     assert scored[0][1]["paired"] == figures["paired"] | {"against": scored[1][0].run}
@@ -196,7 +196,7 @@ def test_ruler_is_compared_by_recall_part_by_part():
     beside("ruler", found, (mine, score("ruler", mine)), (theirs, score("ruler", theirs)))
     assert (found["paired"]["figure"], found["paired"]["difference"], found["paired"]["count"]) == ("recall", 0.25, 8)
     common, single = (found["parts"][kind] for kind in ("common@512", "single@512"))
-    assert (common["paired"]["difference"], common["paired"]["changed"], common["plain"]["recall"]) == (0.5, 4, 0)
+    assert (common["paired"]["difference"], common["paired"]["changed"], common["compared"]["recall"]) == (0.5, 4, 0)
     assert (single["paired"]["difference"], single["paired"]["changed"]) == (0, 0)
     low, high = single["paired"]["ci"]
     assert low < -0.2 < 0.2 < high  # no change in four questions does not prove that there is none
@@ -242,7 +242,7 @@ def test_runs_of_different_lengths_are_paired_by_id(bundled, evaluation, tmp_pat
         Evaluation(model, tokenizer, plain, Settings(count=2), store, hard=2, batch=2).run("lists")
     for paths, shares in (([long, short], (3, 1)), ([short, long], (2, 2))):
         figures = next(figures for taken, figures in rescore(paths) if "paired" in figures)
-        assert (figures["count"], figures["paired"]["count"], figures["plain"]["count"]) == (shares[0], 2, 2)
+        assert (figures["count"], figures["paired"]["count"], figures["compared"]["count"]) == (shares[0], 2, 2)
         assert (figures["hard"]["count"], figures["hard"]["paired"]["count"]) == (shares[1], 1)
 
 
@@ -259,7 +259,7 @@ def test_runs_that_cannot_be_compared_keep_their_figures(evaluation, tmp_path):
     assert figures["count"] == 3
     assert "different questions" in figures["unpaired"]
     assert "no question in common" in figures["hard"]["unpaired"]
-    assert not {"paired", "plain"} & {*figures, *figures["hard"]}
+    assert not {"paired", "compared"} & {*figures, *figures["hard"]}
 
 
 def test_predictions_of_the_harness_are_left_out_with_a_warning(evaluation, tmp_path):

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data", metavar="PATH|HUB_ID", help="a file, a folder with one file per split, or a hub id (default: the benchmark's own on the hub)")
     group.add_argument("--split", help="which part of the data (default: test)")
     group.add_argument("--shots", type=int, help="worked examples in the prompt")
-    group.add_argument("--chat", choices=("yes", "no"), help="put the prompt into a user turn (default: if the tokenizer has a chat template)")
+    group.add_argument("--chat", choices=("yes", "no"), help="put the prompt into a user turn (default: if the tokenizer has a template; with --harness: no)")
     group.add_argument("--samples", type=int, help="Monte-Carlo draws per likelihood (default: 32)")
     group.add_argument("--lengths", metavar="N,N", help="ruler: total lengths in tokens (default: 4096, or the model's context if that is shorter)")
     group.add_argument("--window", type=int, help="wikitext: tokens scored together")
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for name, least in (("count", 1), ("batch", 1), ("hard_count", 0), ("examples", 0)):
+    for name, least in (("count", 1), ("batch", 1), ("samples", 1), ("hard_count", 0), ("examples", 0)):
         value = getattr(args, name)
         if value is not None and value < least:
             raise ValueError(f"{name}={value} must be {'at least 1' if least else '0 or more'}")
@@ -144,7 +144,8 @@ def evaluate(args: argparse.Namespace) -> int:
             recipe, settings = asked(args, task, model)
             hard = max(1, settings.count // 4) if args.hard_count is None and settings.count else args.hard_count or 0
             other = rival(args, task, recipe, model)
-            evaluations[task] = Evaluation(model, tokenizer, recipe, settings, store, args.model or "bundled", other, hard, batch_of(args, model))
+            batch = batch_of(args, model) if takes(chosen[task], "batch") else batch_of(None, model)
+            evaluations[task] = Evaluation(model, tokenizer, recipe, settings, store, args.model or "bundled", other, hard, batch)
         items = {task: evaluation.items(task) for task, evaluation in evaluations.items()}  # of all before the first is answered, which may take hours
         for task, evaluation in evaluations.items():
             figures, said, scored = evaluation.run(task, lambda what, total: watch(progress, what, total), items[task])
@@ -187,29 +188,32 @@ def keep(out: Path | None, report: dict[str, Any]) -> None:
         (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def batch_of(args: argparse.Namespace, model: Any) -> int:
-    return args.batch or (1 if model.device.type == "cpu" else 16)
+def batch_of(args: argparse.Namespace | None, model: Any) -> int:
+    """Questions at once; None: as if nothing had been given."""
+    return (args and args.batch) or (1 if model.device.type == "cpu" else 16)
 
 
 def asked(args: argparse.Namespace, task: str, model: Any) -> "tuple[Recipe, Settings]":
-    """The recipe and the settings of one task: the preset's, changed by whatever was given."""
+    """The recipe and the settings of one task: the preset's, changed by what was given, of `ASKED` only by what the task takes."""
     import dataclasses
 
     from mezzotint.evaluation.item import Settings
     from mezzotint.evaluation.presets import preset
+    from mezzotint.evaluation.scoring import benchmark_of
     from mezzotint.evaluation.tasks import TASKS
     from mezzotint.generation import default_recipe
 
+    given = {name: getattr(args, name) for name in ASKED if getattr(args, name) is not None and takes(benchmark_of(task), name)}
     published = preset(args.preset, task) if args.preset else None
     recipe = options.recipe_of(args, published.recipe if published else default_recipe(model), model.config)
-    settings = Settings(seed=args.seed, count=args.count or (COUNT if task in TASKS else None), lengths=(min(4096, model.config.max_length),))
+    settings = Settings(seed=args.seed, count=given.get("count", COUNT if task in TASKS else None), lengths=(min(4096, model.config.max_length),))
     changes = dict(published.settings) if published else {}
-    changes |= {name: getattr(args, name) for name in ("data", "split", "shots", "samples", "window", "context") if getattr(args, name) is not None}
-    if args.chat is not None:
+    changes |= {name: given[name] for name in ("data", "split", "shots", "samples", "window", "context") if name in given}
+    if "chat" in given:
         changes["chat"] = args.chat == "yes"
-    if args.cfg_scale is not None:
+    if "cfg_scale" in given:
         changes["cfg_scale"] = recipe.cfg_scale
-    if args.lengths is not None:
+    if "lengths" in given:
         try:
             changes["lengths"] = tuple(int(part) for part in args.lengths.split(","))
         except ValueError:
@@ -300,7 +304,7 @@ def harness(args: argparse.Namespace) -> int:
             recipe,
             store,
             name=args.model or "bundled",
-            samples=args.samples or 32,
+            samples=32 if args.samples is None else args.samples,
             batch=batch_of(args, model),
             seed=args.seed,
             limit=args.count,
@@ -383,7 +387,7 @@ def show(found: dict[str, Any], examples: dict[str, list[tuple[str, str, bool]]]
 
 def rows(table: Any, name: str, part: dict[str, Any]) -> None:
     """The chief figure with its interval and the comparison; the other figures on lines of their own."""
-    skipped = ("ci", "count", "forwards", "positions_computed", "seconds", "tokens", "hard", "parts", "plain", "paired", "unpaired")
+    skipped = ("ci", "count", "forwards", "positions_computed", "seconds", "tokens", "hard", "parts", "compared", "paired", "unpaired")
     chief, *others = [(figure, value) for figure, value in part.items() if figure not in skipped]
     low, high = part.get("ci") or (None, None)
     against = part.get("paired")

@@ -53,7 +53,8 @@ class Evaluation:
         return items
 
     def run(self, task: str, watch: Watch = unwatched, items: Sequence[Item] | None = None) -> tuple[dict[str, Any], list[Prediction], Scored]:
-        """Figures of one task, with `paired` where there is a recipe to compare with, and what they rest on. items: the task's, where they are made already."""
+        """Figures of one task and what they rest on; where there is a recipe to compare with, also `paired`, and that recipe's figures as `compared`. items:
+        the task's, where they are made already."""
         items = self.items(task) if items is None else items
         said, scored = self.under(self.recipe, task, items, watch, "")
         found = summary(task, said, scored)
@@ -79,7 +80,8 @@ def refuse_unconfined(task: str, benchmark: Benchmark) -> None:
 
 
 def beside(task: str, found: dict[str, Any], mine: tuple[Sequence[Prediction], Scored], theirs: tuple[Sequence[Prediction], Scored]) -> None:
-    """Add the other run's figures on the common items and the paired comparison to a summary, and to that of every part; else `unpaired`, the reason."""
+    """Add the other run's figures on the common items (`compared`) and the paired comparison to a summary, and to that of every part; else `unpaired`, the
+    reason."""
     for part, place in places(task, found):
         (said, scored), (other, others) = (of_part(run, part) for run in (mine, theirs))
         if not said:
@@ -88,7 +90,7 @@ def beside(task: str, found: dict[str, Any], mine: tuple[Sequence[Prediction], S
             place["paired"] = compare(said, other, scored, others, benchmark_of(task).compared)
             common = {p.id for p in said}
             shared = [(p, s) for p, s in zip(other, others, strict=True) if p.id in common]
-            place["plain"] = figures(task, [p for p, _ in shared], [s for _, s in shared])
+            place["compared"] = figures(task, [p for p, _ in shared], [s for _, s in shared])
         except ValueError as error:
             place["unpaired"] = str(error)
 
