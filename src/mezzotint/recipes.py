@@ -74,7 +74,7 @@ RECIPES: dict[str, Named] = {
     "fast": Named(
         _PARALLEL.with_(cache=DualCache(), suffix=NoSuffix()),
         "our own choice (benchmarks/fast.py): threshold, dual cache, no masks behind the block; as often right as plain on 200 questions, in 1/23 of the time "
-        "(earlier weights of the bundled model, which solved 65 to 100 %)",
+        "(earlier weights of the bundled model); on 1-shot questions it loses 4.5 points where dual+suffix=dpad loses 0.5 (benchmarks/headline.py)",
     ),
     "threshold": Named(_PARALLEL, "Fast-dLLM (arXiv 2505.22618): every token at least 0.9 sure"),
     "factor": Named(Recipe(commit=Factor(1.0)), "Fast-dLLM, factor 1.0: more tokens together must be surer together"),
