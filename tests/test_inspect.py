@@ -11,7 +11,7 @@ from conftest import HERE
 import mezzotint as mz
 from mezzotint.analysis import record_generation, record_noise
 from mezzotint.analysis.causal import load_causal, prefix_share, record_causal
-from mezzotint.analysis.inspection import inspect
+from mezzotint.analysis.inspection import Patterns, inspect, overlap
 from mezzotint.analysis.page import colour, page, png
 from mezzotint.cli import main
 
@@ -90,6 +90,15 @@ def test_models_that_do_not_see_everything_are_refused_by_name(name, limit):
     for look in (lambda: inspect(model, prompt, recipe), lambda: record_noise(model, prompt[None]), lambda: record_generation(model, prompt[None], recipe)):
         with pytest.raises(ValueError, match=f"a {name} model has .*{limit}.*accepted"):
             look()
+
+
+def test_of_all_steps_patterns_three_are_kept():
+    patterns, steps = Patterns(middle=2), torch.rand(6, 2, 3, 4, 4)
+    for step in steps:
+        patterns.add(list(step))
+    assert list(patterns.kept) == [0, 2, 5]
+    torch.testing.assert_close(torch.stack(list(patterns.kept.values())), steps[[0, 2, 5]])
+    torch.testing.assert_close(torch.stack(patterns.overlap), torch.stack([overlap(steps[0], step) for step in steps]))
 
 
 def test_a_causal_models_even_attention_has_no_sink():

@@ -26,10 +26,10 @@ KEPT = 0.3
 class Inspection:
     """What one run showed.
 
-    recording: attention shares. patterns: mean attention between tiles of `tile` positions, at some steps, `pattern_steps`.
+    recording: attention shares. patterns: mean attention between tiles of positions at some steps, `pattern_steps`, the first and the last among them.
     overlap: (steps, layers) Jaccard overlap of the heads' most attended tiles with those of the first watched step. suffix: (layers, distances) attention that
-    the active block pays to an undecided position behind it, per position, by its distance from the block's end; NaN where there was none. start: first
-    generated position; tokens: the finished canvas; blocks: (steps,) first position of the active block.
+    the active block pays to an undecided position behind it, per position, by its distance from the block's end; NaN where there was none. tokens: the
+    finished canvas; blocks: (steps,) first position of the active block.
     """
 
     recording: Recording
@@ -37,10 +37,25 @@ class Inspection:
     pattern_steps: tuple[int, ...]
     overlap: Float[Tensor, "steps layers"]
     suffix: Float[Tensor, "layers distances"]
-    start: int
-    tile: int
     tokens: Int[Tensor, " n"]
     blocks: tuple[int, ...]
+
+
+class Patterns:
+    """The tile patterns of one step after the other, which together can be larger than the model: of all it keeps the overlap with the first, of three themselves."""
+
+    def __init__(self, middle: int):
+        """middle: the number of the step whose pattern is kept beside those of the first and the last."""
+        self.middle = middle
+        self.kept: dict[int, Float[Tensor, "layers heads rows keys"]] = {}
+        self.overlap: list[Float[Tensor, " layers"]] = []
+
+    def add(self, layers: list[Tensor]) -> None:
+        number, heads = len(self.overlap), max(map(len, layers))
+        self.kept[number] = torch.stack([pad(layer, heads) for layer in layers])
+        self.overlap.append(overlap(self.kept[0], self.kept[number]))
+        if number - 1 not in (0, self.middle):
+            self.kept.pop(number - 1, None)
 
 
 class Sight(HeadMass):
@@ -60,6 +75,11 @@ class Sight(HeadMass):
         paid = column_mass(q[:, :, rows], k).sum(1)[0] / (q.shape[1] * len(self.block))
         self.suffix.append(paid[self.block.end :].cpu())
 
+    def taken(self) -> list[Tensor]:
+        """The patterns of all layers, which are then gone from here."""
+        patterns, self.patterns = self.patterns, []
+        return patterns
+
 
 def inspect(model: Transformer, prompt: Int[Tensor, " p"], recipe: Recipe, *, watched: int = 32, tile: int = 8, seed: int = 0) -> Inspection:
     """Run plain dense decoding of one prompt and watch at most `watched` steps, evenly apart.
@@ -72,13 +92,17 @@ def inspect(model: Transformer, prompt: Int[Tensor, " p"], recipe: Recipe, *, wa
         raise ValueError(f"cache={recipe.cache}, max_tokens={recipe.max_tokens}: inspection needs a recipe without cache, guidance and max_tokens")
     if watched < 2:
         raise ValueError(f"watched={watched} must be at least 2")
-    every = max(1, -(-recipe.blocks * recipe.steps_per_block // watched))
+    steps = recipe.blocks * recipe.steps_per_block
+    every = max(1, -(-steps // watched))
+    patterns = Patterns(middle=-(-steps // every) // 2)
     sights: list[Sight] = []
     numbers: list[int] = []
 
     def watch(moment: Moment) -> Sight | None:
         if moment.step % every:
             return None
+        if sights:
+            patterns.add(sights[-1].taken())
         sights.append(Sight(moment.block, tile))
         numbers.append(moment.step)
         return sights[-1]
@@ -90,17 +114,13 @@ def inspect(model: Transformer, prompt: Int[Tensor, " p"], recipe: Recipe, *, wa
             raise ValueError(f"suffix={recipe.suffix}: inspection needs every position to be visible; use suffix=full")
     if len(sights) < 2:
         raise ValueError("the run took too few steps to see anything move; use a longer gen_length")
-    recording = Recording(assemble(model, [s.layers for s in sights]), torch.tensor(numbers, dtype=torch.float32), "generation")
-    patterns = [torch.stack([pad(p, recording.share.shape[2]) for p in s.patterns]) for s in sights]
-    some = sorted({0, len(sights) // 2, len(sights) - 1})
+    patterns.add(sights[-1].taken())
     return Inspection(
-        recording,
-        torch.stack([patterns[i] for i in some]),
-        tuple(numbers[i] for i in some),
-        torch.stack([overlap(patterns[0], p) for p in patterns]),
+        Recording(assemble(model, [s.layers for s in sights]), torch.tensor(numbers, dtype=torch.float32), "generation"),
+        torch.stack(list(patterns.kept.values())),
+        tuple(numbers[i] for i in patterns.kept),
+        torch.stack(patterns.overlap),
         suffix_by_distance(sights),
-        len(prompt),
-        tile,
         tokens.cpu(),
         tuple(s.block.start for s in sights),
     )
