@@ -13,7 +13,7 @@ from mezzotint.bench.chosen import chosen
 from mezzotint.bench.contest import answered, contest, difference, faster, frontier, keeps, table
 from mezzotint.bench.measuring import compare, measure
 from mezzotint.bench.prompts import prompts
-from mezzotint.bench.questions import Question, gather
+from mezzotint.bench.questions import Question, gather, last_number
 from mezzotint.bench.resources import countable
 from mezzotint.bench.shapes import SHAPES, random_model, shape_of
 from mezzotint.cli import main
@@ -260,6 +260,25 @@ def test_questions_of_a_file(tmp_path):
         file.write_text(bad)
         with pytest.raises(ValueError, match="line 1"):
             gather([str(file)], 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1,2", 2),
+        ("the answer is 3, 14", 14),
+        ("1,000 and no more", 1000),
+        ("-1,234,567.5", -1234567.5),
+        ("12,3456", 3456),
+        ("1234,567", 567),
+        ("so 1,000,", 1000),
+        ("7.25.", 7.25),
+        ("none", None),
+    ],
+)
+def test_the_last_number_of_a_text(text, number):
+    """Commas belong to it where they part thousands."""
+    assert last_number(text) == number
 
 
 def test_all_lines_of_a_file_are_asked_and_counted(tmp_path, capsys):

@@ -191,7 +191,7 @@ def test_ruler_is_compared_by_recall_part_by_part():
         return [Prediction(f"{kind}-{i}", kind, {"wanted": ["one", "two"]}, "?", {"text": text}) for i in range(4)]
 
     mine = made("common@512", "one") + made("single@512", "one two")
-    theirs = made("common@512", "none") + made("single@512", "one two")
+    theirs = made("common@512", "nil") + made("single@512", "one two")
     found = summary("ruler", mine, score("ruler", mine))
     beside("ruler", found, (mine, score("ruler", mine)), (theirs, score("ruler", theirs)))
     assert (found["paired"]["figure"], found["paired"]["difference"], found["paired"]["count"]) == ("recall", 0.25, 8)

@@ -42,7 +42,7 @@ class Inspection:
 
 
 class Patterns:
-    """The tile patterns of one step after the other, which together can be larger than the model: of all it keeps the overlap with the first, of three themselves."""
+    """The tile patterns of one step after the other. All can be larger than the model, so three are kept, and of the others the overlap with the first."""
 
     def __init__(self, middle: int):
         """middle: the number of the step whose pattern is kept beside those of the first and the last."""

@@ -20,7 +20,7 @@ MATCHES = ("exact", "contains", "number")
 COUNT = 20
 """Questions of each built-in task unless told otherwise."""
 
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
 
 
 @dataclass(frozen=True)

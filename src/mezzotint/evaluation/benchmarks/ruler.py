@@ -173,10 +173,11 @@ def items(settings: Settings, tokenizer: Any, recipe: Recipe, config: ModelConfi
 
 
 def score(facts: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
-    """recall, RULER's figure: the share of the wanted strings that stand in the answer as whole words; exact_match: all of them do."""
-    words = set(re.findall(r"[\w-]+", said["text"].lower()))
-    there = sum(wanted.lower() in words for wanted in facts["wanted"])
-    return {"exact_match": there == len(facts["wanted"]), "recall": there / len(facts["wanted"])}
+    """recall, RULER's figure (its string_match_all): the share of the wanted strings that stand anywhere in the answer, in capitals or not; exact_match: all
+    of them do, as whole words, so that 4711 is not taken for 471."""
+    text, wanted = said["text"].lower(), [one.lower() for one in facts["wanted"]]
+    words = set(re.findall(r"[\w-]+", text))
+    return {"exact_match": words.issuperset(wanted), "recall": sum(one in text for one in wanted) / len(wanted)}
 
 
 RULER = Benchmark("needles, tracking and aggregation at any length", items, score, uses=("count", "chat", "lengths"), compared="recall")
