@@ -14,6 +14,7 @@ from lines import Lines
 
 import mezzotint as mz
 from mezzotint import __version__
+from mezzotint.evaluation.item import gapped
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.evaluation.suite import paired, questions
 from mezzotint.evaluation.tasks import TASKS
@@ -70,9 +71,8 @@ def ask(model: Transformer, tokenizer: Any, example: Example, recipe: mz.Recipe)
     """One question alone; a gap gets as many masks as its reference has tokens, and its text is what fills it."""
     if not example.document:
         return mz.generate(model, tokenizer, example.prompt, recipe)
-    first, last = example.gap
-    masks = len(tokenizer(example.answer, add_special_tokens=False)["input_ids"])
-    filled = mz.infill(model, tokenizer, f"{example.document[:first]}[[{masks}]]{example.document[last:]}", recipe.with_(steps=None, max_tokens=None))
+    text, masks = gapped(tokenizer, example.document, example.gap)
+    filled = mz.infill(model, tokenizer, text, recipe.with_(steps=None, max_tokens=None))
     return dataclasses.replace(filled, text=filled.fills[0], tokens=filled.tokens[:masks])
 
 
@@ -87,10 +87,11 @@ def take_turns(
 ) -> dict[str, list[dict[str, Any]]]:
     """Every recipe answers a question before the next is put, beginning with another one each time; what was answered before is not asked again.
 
-    Returns the samples by recipe, in the order of the questions; the first recipe warms up unseen.
+    Returns the samples by recipe, in the order of the questions; every recipe warms up unseen.
     """
     names, begun, done = list(stages), time.monotonic(), 0
-    ask(model, tokenizer, asked[0][1], stages[names[0]])
+    for recipe in stages.values():
+        ask(model, tokenizer, asked[0][1], recipe)
     for number, (task, example) in enumerate(asked):
         if number and clock.over:
             break

@@ -22,6 +22,7 @@ import httpx
 from machine import stamp
 
 import mezzotint as mz
+from mezzotint.bench.chosen import chosen
 from mezzotint.engine import EngineSettings, Request, made
 from mezzotint.engine.fleet import cores_here
 from mezzotint.evaluation.suite import questions
@@ -150,7 +151,7 @@ def main() -> None:
     requests, samples = (8, 1) if args.quick else (args.requests, args.samples)
     args.recipes = args.recipes or (("threshold", RECOMMENDED) if args.quick else RECIPES)
     prompts = [question.prompt for question in questions(args.task, requests)]
-    recipes = {text: read(text, args.max_tokens) for text in args.recipes}
+    recipes = {name: recipe.with_(max_tokens=args.max_tokens) for name, recipe in chosen(args.recipes).items()}
     rest = {"clients": args.clients, "samples": samples}
     settings = EngineSettings(args.model, args.device, args.dtype, running=args.clients)
     given = [part for name in ("model", "device", "dtype") if (value := getattr(args, name)) for part in (f"--{name}", value)]
@@ -172,11 +173,6 @@ def headline(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     best = mine[max(mine)]
     found = {"replicas": best["replicas"], "ratio": best["ratio"]}
     return found | ({"ratio_to_one_engine": best["tokens_per_second_together"] / mine[1]["tokens_per_second_alone"]} if 1 in mine else {})
-
-
-def read(text: str, max_tokens: int) -> mz.Recipe:
-    name, *changes = text.split("+")
-    return mz.named(name).with_text(dict(change.split("=", 1) for change in changes)).with_(max_tokens=max_tokens)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from mezzotint.bench.questions import Question, gather, last_number
 from mezzotint.bench.resources import countable
 from mezzotint.bench.shapes import SHAPES, random_model, shape_of
 from mezzotint.cli import main
+from mezzotint.evaluation.intervals import paired
 
 TINY = Path(__file__).parent / "golden" / "dpad" / "ckpt_dream_tiny_gqa7"
 
@@ -234,7 +235,10 @@ def test_paired_differences():
     assert (found["mean"], found["changed"]) == (0.0, 2)
     assert found["ci"][0] < 0 < found["ci"][1]
     low, high = difference([1] * 98, [1] * 98)["ci"]
-    assert -low == high == pytest.approx(1.96 * 0.01)
+    assert -low == high == pytest.approx(1.96 * 0.01, rel=1e-4)
+    mine, theirs = [1, 0.5, 0.5, 0], [1, 0.75, 0, 0]
+    same = paired(mine, theirs, shares=True)
+    assert difference(mine, theirs) == {"mean": same["difference"], "ci": list(same["ci"]), "changed": 2}
     assert difference([1, 1, 1], [0, 0, 0])["ci"][1] == 1
 
 

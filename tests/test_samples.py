@@ -49,7 +49,7 @@ def test_samples_of_other_conditions_are_refused(tmp_path, tiny, family, length,
         Samples(tmp_path / "s.jsonl", tiny[family], length=length)
 
 
-def test_recipes_take_turns_and_are_asked_once(bundled):
+def test_recipes_take_turns_and_are_asked_once(bundled, monkeypatch):
     from samples import Clock, Samples, figures, take_turns
 
     model, tokenizer = bundled
@@ -61,6 +61,10 @@ def test_recipes_take_turns_and_are_asked_once(bundled):
     assert {name: len(group) for name, group in found.items()} == {"none": 2, "dual": 2}
     assert take_turns(model, tokenizer, asked, stages, samples, Clock(None), lambda text: None) == found
     assert len(take_turns(model, tokenizer, asked, stages, samples, Clock(0), lambda text: None)["dual"]) == 1
+    warm: list[mz.Recipe] = []
+    monkeypatch.setattr("samples.ask", lambda model, tokenizer, example, recipe: warm.append(recipe))
+    take_turns(model, tokenizer, asked, stages, samples, Clock(None), lambda text: None)
+    assert warm == list(stages.values())  # all are answered already
     row = figures("dual", stages["dual"], found["dual"], found["none"])
     assert row["positions_computed"] < sum(s["positions_computed"] for s in found["none"]) / 2
     assert row["against_first"]["difference"] == row["exact_match"] - sum(s["right"] for s in found["none"]) / 2

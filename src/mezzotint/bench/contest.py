@@ -8,22 +8,15 @@ from itertools import zip_longest
 from typing import Any
 
 from mezzotint.bench.questions import Answer, Question, put
-from mezzotint.evaluation.intervals import bootstrap
+from mezzotint.evaluation.intervals import bootstrap, paired
 from mezzotint.models.transformer import Transformer
 from mezzotint.recipe import Recipe
 
 
 def difference(mine: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
-    """The mean paired difference over questions, its 95 % interval, and how many questions differ.
-
-    The interval is that of Agresti and Min (2005): two questions are added (half of one better, half of one worse, one equal),
-    so that it has a width even where nothing changed.
-    """
-    gaps = [a - b for a, b in zip(mine, theirs, strict=True)]
-    total = len(gaps) + 2
-    centre = sum(gaps) / total
-    half = 1.96 * math.sqrt(((sum(g * g for g in gaps) + 1) / total - centre**2) / total)
-    return {"mean": sum(gaps) / len(gaps), "ci": [max(-1.0, centre - half), min(1.0, centre + half)], "changed": sum(g != 0 for g in gaps)}
+    """The mean paired difference of shares of right answers over questions, its 95 % interval, and how many questions differ: `paired` as results have it."""
+    found = paired(mine, theirs, shares=True)
+    return {"mean": found["difference"], "ci": list(found["ci"]), "changed": found["changed"]}
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[bool]:

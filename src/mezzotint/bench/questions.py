@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mezzotint.denoising import Step
-from mezzotint.evaluation.item import OF_ANSWERS
+from mezzotint.evaluation.item import OF_ANSWERS, gapped
 from mezzotint.evaluation.suite import questions
 from mezzotint.evaluation.tasks import TASKS
 from mezzotint.evaluation.tasks.example import Example
@@ -133,9 +133,7 @@ def put(model: Transformer, tokenizer: Any, question: Question, recipe: Recipe, 
 
     example = question.example
     if example is not None and example.document:
-        first, last = example.gap
-        masks = len(tokenizer(example.answer, add_special_tokens=False)["input_ids"])
-        text = f"{example.document[:first]}[[{masks}]]{example.document[last:]}"
+        text, masks = gapped(tokenizer, example.document, example.gap)
         filled = infill(model, tokenizer, text, recipe.with_(steps=None, max_tokens=None), seed=seed, on_step=count)
         return Answer(filled.fills[0], question.right(filled.fills[0]), filled.seconds, filled.forwards, filled.positions_computed, decided, masks)
     result = generate(model, tokenizer, question.prompt, recipe, seed=seed, on_step=count)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mezzotint.evaluation.item import Choice, Gap, Item, Passage, Question, Settings, cut
+from mezzotint.evaluation.item import Choice, Gap, Item, Passage, Question, Settings, cut, gapped
 from mezzotint.evaluation.likelihood import bound, greedy, masked_cost, suffix_cost
 from mezzotint.evaluation.predictions import Conditions, Prediction, Store
 from mezzotint.generation import Written, check_length, encode, generate, infill, opening
@@ -104,9 +104,7 @@ def answers(speaker: Speaker, items: Sequence[Question], seeds: Sequence[int]) -
 
 def filled(speaker: Speaker, item: Gap, seed: int) -> Prediction:
     """A document's gap, with as many masks as its text has tokens now."""
-    start, end = item.gap
-    masks = len(speaker.tokenizer(item.document[start:end], add_special_tokens=False)["input_ids"])
-    text = f"{item.document[:start]}[[{masks}]]{item.document[end:]}"
+    text, _ = gapped(speaker.tokenizer, item.document, item.gap)
     result = infill(speaker.model, speaker.tokenizer, text, speaker.recipe.with_(steps=None, max_tokens=None), seed=seed)
     return prediction(item, {"text": result.fills[0]}, result)
 

@@ -85,7 +85,7 @@ class Settings:
     """What a benchmark is asked with, all of it written into every prediction.
 
     data: a file, a folder or a hub id (None: the benchmark's own); split: which part of the data (None: the benchmark's own);
-    shots: worked examples in the prompt; count: how many items (None: all), per part where a benchmark has parts of equal standing;
+    shots: worked examples in the prompt; count: how many items (None: all), for RULER of each kind and length;
     chat: None wraps the prompt in a user turn if the tokenizer has a template; samples: Monte-Carlo draws for likelihoods;
     lengths: total lengths in tokens (RULER); window, context: tokens scored together and tokens before them (WikiText);
     cfg_scale: guidance for likelihoods; seed: of every random draw.
@@ -131,6 +131,13 @@ class Benchmark:
     summary: Callable[[Sequence[dict[str, Any]]], dict[str, Any]] | None = None
     runs_code: bool = False
     compared: str | None = None
+
+
+def gapped(tokenizer: Any, document: str, gap: tuple[int, int]) -> tuple[str, int]:
+    """A document as `infill` takes it, its gap with as many masks as its text has tokens now; and that number."""
+    start, end = gap
+    masks = len(tokenizer(document[start:end], add_special_tokens=False)["input_ids"])
+    return f"{document[:start]}[[{masks}]]{document[end:]}", masks
 
 
 def cut(text: str, until: Sequence[str]) -> str:

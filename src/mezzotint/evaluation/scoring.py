@@ -40,9 +40,10 @@ def score(task: str, predictions: Sequence[Prediction], report: Callable[[int], 
 
 
 def summary(task: str, predictions: Sequence[Prediction], scored: Scored) -> dict[str, Any]:
-    """Figures of a run: the chief one with its 95 % interval, the others' means, what it cost, and the same for every part.
+    """Figures of a run: the chief one with its 95 % interval where it has one (prose has none), the others' means, what it cost, and the same for every part.
 
-    The harder half of a built-in task is set apart as `hard`; the parts of other benchmarks are equal shares of the whole.
+    The harder half of a built-in task is set apart as `hard` and not counted in the whole; the whole of other benchmarks is all their items, whatever
+    part they are of.
     """
     parts = list(dict.fromkeys(p.part for p in predictions))
     if task in TASKS:

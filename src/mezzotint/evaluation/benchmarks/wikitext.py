@@ -22,7 +22,7 @@ WINDOW, MASKED = 1024, (64, 960)
 
 
 def passages(measure: str) -> Callable[..., list[Item]]:
-    """The items of one of the three figures."""
+    """The items of one of the four figures."""
 
     def items(settings: Settings, tokenizer: Any, recipe: Recipe, config: ModelConfig) -> list[Item]:
         first = opening(tokenizer)
