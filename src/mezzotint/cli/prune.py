@@ -121,7 +121,8 @@ def remedy(error: Exception, args: argparse.Namespace, journal: "Journal", spars
         again = "" if not sparse else "without --quantise" if args.quantise else "with a looser bound"
     else:
         again = "with a looser bound" if sparse else "without --strict"
-    return f". {journal.folder} keeps what was computed" + (f", and the same command {again} goes on from it" if again else "")
+    further = f", and the same command {again} goes on from it" if again else "; delete it before another command"
+    return f". {journal.folder} keeps what was computed{further}"
 
 
 def chosen(args: argparse.Namespace) -> "Preset":
