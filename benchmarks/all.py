@@ -53,12 +53,12 @@ PARTS = (
     Part("canvas-growth-quick", "canvas_growth.py --quick --minutes 0.4 --json", 0.5, plots=True),
     Part("caches-quick", "caches.py --quick --minutes 0.8 --json", 1.25),
     Part("sparsed-quality-quick", "sparsed_quality.py --quick --together 10 --minutes 0.7 --json", 1.25),
-    Part("attention-operator-quick", "attention_operator.py --quick --json", 1.25),
+    Part("attention-operator-quick", "attention_operator.py --quick --json", 2),
     Part("long-context-quick", "long_context.py --quick --json", 0.75),
     Part("pruning-table-quick", "pruning_table.py --quick --json", 0.75),
-    Part("structured-speed-quick", "structured_speed.py --quick --json", 1.25),
-    Part("server-throughput-quick", "server_throughput.py --quick --json", 1.5),
-    Part("families-quick", "families.py --quick --json", 0.5),
+    Part("structured-speed-quick", "structured_speed.py --quick --json", 1),
+    Part("server-throughput-quick", "server_throughput.py --quick --json", 1.25),
+    Part("families-quick", "families.py --quick --json", 0.25),
 )
 """The limits are those of two quiet cores, with room; together they bound the whole run. Their sum is kept below MOST by a test."""
 
