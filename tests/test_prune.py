@@ -865,6 +865,13 @@ def test_a_layer_may_lose_what_layers_that_are_gone_have_lost(tiny, ids):
     assert all(part >= min(spent, 10.0) for part in allowed)
 
 
+def test_more_predicted_positions_than_the_canvas_has_are_as_many_as_it_has(tiny, ids):
+    pruner = SinkAwarePruner(tiny["llada"], ids, settings=dataclasses.replace(FLOPS, length=None, predicted=600))
+    pruned = pruner.prune(1.1, 9.0)
+    assert pruned.report["length"] < 600
+    assert pruner.evaluate(pruned, ids, repeats=1, answers=0)["length"] == pruned.report["length"]
+
+
 def test_a_finished_journal_is_not_calibrated_again(tiny, ids, tmp_path, monkeypatch):
     settings = Sparsity("sink-sparsegpt", 0.5)
     first = sparsify(tiny["llada"], ids, settings, journal=Journal(tmp_path / "j")).model

@@ -224,8 +224,9 @@ class SinkAwarePruner:
 
     def _canvas(self, told: dict[str, Any]) -> tuple[int, int]:
         """Length and predicted positions that a model was planned for by its report, else by the pruner's settings."""
-        settings = Structured(length=told["length"], predicted=told["settings"]["predicted"]) if "length" in told else self.settings
-        return settings.canvas(self.model.config)
+        if "length" not in told:
+            return self.settings.canvas(self.model.config)
+        return told["length"], min(told["settings"]["predicted"], told["length"])
 
     def _structured(self, settings: Structured, goal: Goal, reserve: float, strict: bool, journal: Journal, tell: Tell) -> Pruned:
         """reserve: what must be left of the bound."""
