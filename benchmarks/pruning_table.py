@@ -20,10 +20,11 @@ from typing import Any
 from asking import Asking, rate
 from machine import stamp
 from rows import Rows
+from torch import Tensor
 
 import mezzotint as mz
 from mezzotint.analysis.sinks import SinkRule
-from mezzotint.evaluation.comparison import Masked, Quality, drop, judge, judge_beside, log_probabilities, masked_rows
+from mezzotint.evaluation.comparison import Masked, Quality, drop, judge, judge_beside, masked_rows
 from mezzotint.evaluation.predictions import weights_digest
 from mezzotint.prune.calibration import Calibration, from_suite
 from mezzotint.prune.journal import Journal
@@ -55,8 +56,8 @@ class Judge:
         self.asking = Asking(tokenizer, args.questions, mz.Recipe(gen_length=64, steps=16, cache=mz.DualCache()), args.batch)
         samples = from_suite(tokenizer, count=args.checks, length=args.sample_length, seed=1, held_out=True)
         self.checks: list[Masked] = masked_rows([(s.ids, s.start, s.end) for s in samples], model.config.mask_id, draws=args.draws, seed=1, batch=32)
-        self.dense: Quality = judge(model, self.checks)
-        self.said = list(log_probabilities(model, self.checks))
+        self.said: list[Tensor] = []
+        self.dense: Quality = judge(model, self.checks, lambda logits: self.said.append(logits.log_softmax(-1)))
 
     def exact_match(self, model: Any) -> dict[str, Any]:
         right = self.asking.right(model)

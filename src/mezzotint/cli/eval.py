@@ -144,7 +144,7 @@ def evaluate(args: argparse.Namespace) -> int:
             recipe, settings = asked(args, task, model)
             hard = max(1, settings.count // 4) if args.hard_count is None and settings.count else args.hard_count or 0
             other = rival(args, task, recipe, model)
-            batch = batch_of(args, model) if takes(chosen[task], "batch") else batch_of(None, model)
+            batch = batch_of(args.batch if takes(chosen[task], "batch") else None, model)
             evaluations[task] = Evaluation(model, tokenizer, recipe, settings, store, args.model or "bundled", other, hard, batch)
         items = {task: evaluation.items(task) for task, evaluation in evaluations.items()}  # of all before the first is answered, which may take hours
         for task, evaluation in evaluations.items():
@@ -177,7 +177,7 @@ def about(args: argparse.Namespace, model: Any) -> dict[str, Any]:
     from mezzotint.evaluation.predictions import versions
 
     held = {"dtype": str(model.dtype).removeprefix("torch."), "device": str(model.device)}
-    return {"model": args.model or "bundled", "seed": args.seed, "batch": batch_of(args, model), **held, **stamp(model), **versions()}
+    return {"model": args.model or "bundled", "seed": args.seed, "batch": batch_of(args.batch, model), **held, **stamp(model), **versions()}
 
 
 def keep(out: Path | None, report: dict[str, Any]) -> None:
@@ -188,9 +188,9 @@ def keep(out: Path | None, report: dict[str, Any]) -> None:
         (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def batch_of(args: argparse.Namespace | None, model: Any) -> int:
-    """Questions at once; None: as if nothing had been given."""
-    return (args and args.batch) or (1 if model.device.type == "cpu" else 16)
+def batch_of(given: int | None, model: Any) -> int:
+    """Questions at once; None: as many as suit the device."""
+    return given or (1 if model.device.type == "cpu" else 16)
 
 
 def asked(args: argparse.Namespace, task: str, model: Any) -> "tuple[Recipe, Settings]":
@@ -305,7 +305,7 @@ def harness(args: argparse.Namespace) -> int:
             store,
             name=args.model or "bundled",
             samples=32 if args.samples is None else args.samples,
-            batch=batch_of(args, model),
+            batch=batch_of(args.batch, model),
             seed=args.seed,
             limit=args.count,
             shots=args.shots,
